@@ -22,7 +22,9 @@ class OstiaryError(Exception):
     def code(self) -> str:
         """The stable name that programs compare: the class name in snake_case."""
         name = type(self).__name__
-        return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+        return "".join(
+            f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name)
+        )
 
     @property
     def title(self) -> str:

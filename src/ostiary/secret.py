@@ -3,6 +3,8 @@
 import hmac
 from typing import Final, NoReturn, final
 
+from typing_extensions import override
+
 MASK: Final = "***"
 
 
@@ -29,19 +31,24 @@ class Secret:
     def __bool__(self) -> bool:
         return bool(self._value)
 
+    @override
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
         return hmac.compare_digest(self._value, other._value)
 
+    @override
     def __hash__(self) -> int:
         return hash((Secret, self._value))
 
+    @override
     def __repr__(self) -> str:
         return MASK
 
+    @override
     def __format__(self, spec: str) -> str:
         return format(MASK, spec)
 
+    @override
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not to be copied out of the process")

@@ -1,0 +1,45 @@
+"""When an unbound certificate may be bound without an Authenticate: an operator or a policy said so. (3.8 rules 3, 6)"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from ostiary.domain import alerts
+from ostiary.domain.authenticate import bind_accepted
+from ostiary.domain.decision import Change, Snapshot
+from ostiary.domain.enrollment import Proof, Standing, State
+from ostiary.domain.pairing import speaks_for
+from ostiary.domain.policy import Policy
+from ostiary.domain.visitor import DeviceIdentity
+from ostiary.protocol.mdm.identity import Channel
+
+
+def apply_adoption(
+    seen: Snapshot, channel: Channel, identity: DeviceIdentity, policy: Policy, now: datetime
+) -> Change[bool]:
+    """Whether the certificate is bound now; if not, and it named a known enrollment, operators learn of it.
+
+    Asked only after a decision refused the certificate as not paired. (CI-47, BT-11)
+    """
+    refused: Change[bool] = Change(at=now, answer=False)
+    current = next((row for row in seen.relationships if row.standing is Standing.CURRENT), None)
+    if current is None or not speaks_for(current, channel):
+        return refused
+    if seen.binding is None and current.state is not State.REVOKED:
+        if current.accepted_fingerprint == identity.fingerprint:
+            return _answering_yes(bind_accepted(current, identity, now, proof=Proof.ACCEPTED))
+        if policy.bind_on_first_use and not seen.current_has_binding:
+            return _answering_yes(bind_accepted(current, identity, now, proof=Proof.FIRST_USE))
+    return replace(
+        refused, alerts=(alerts.not_paired(identity.tenant, current.id, identity.fingerprint),)
+    )
+
+
+def _answering_yes(bound: Change[None]) -> Change[bool]:
+    return Change(
+        at=bound.at,
+        answer=True,
+        rows=bound.rows,
+        bind=bound.bind,
+        steps=bound.steps,
+        records=bound.records,
+    )

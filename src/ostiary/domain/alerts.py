@@ -1,0 +1,87 @@
+"""The alerts that decisions raise: a stable word, and a sentence that says what to do."""
+
+from ostiary.domain.decision import Alert
+from ostiary.domain.enrollment import Enrollment
+from ostiary.domain.token import Fingerprint, TenantId
+from ostiary.protocol.mdm.checkin import Topic
+from ostiary.protocol.mdm.connect import ErrorLink
+from ostiary.protocol.mdm.identity import EnrollmentId
+
+
+def topic_not_held(tenant: TenantId, topic: Topic) -> Alert:
+    """No push certificate for a topic that a device names. (TU-8, CI-11)"""
+    return Alert(
+        tenant=tenant,
+        subject=topic,
+        kind="topic-not-held",
+        sentence="A device names a push topic for which no push certificate is held. "
+        "Import the certificate of this topic with `ostiary apns import`, or enroll with the right profile.",
+    )
+
+
+def topic_changed(device: Enrollment, topic: Topic) -> Alert:
+    """A known topic, and not the one this enrollment began with. (TU-8)"""
+    return Alert(
+        tenant=device.tenant,
+        subject=device.id,
+        kind="topic-changed",
+        sentence=f"The device moved to the push topic {topic}; a topic cannot change for an installed payload. "
+        "Look whether two devices share this identity.",
+    )
+
+
+def contested(device_id: EnrollmentId, tenant: TenantId, newcomer: Fingerprint) -> Alert:
+    """Another certificate claims a live enrollment without proof. (2.3)"""
+    return Alert(
+        tenant=tenant,
+        subject=device_id,
+        kind="contested",
+        sentence=f"Certificate {newcomer} claims this enrollment while another certificate still serves it. Both are "
+        "kept apart. If the device was erased or enrolled anew, accept the newcomer with "
+        f"`ostiary device accept-certificate {device_id}`; otherwise find out who holds that certificate.",
+    )
+
+
+def contest_settled(device: Enrollment, how: str) -> Alert:
+    """A contest ended; who won, and why."""
+    return Alert(
+        tenant=device.tenant,
+        subject=device.id,
+        kind="contest-settled",
+        sentence=f"The newcomer took this enrollment over: {how}. Tokens of the earlier relationship are in history.",
+    )
+
+
+def not_paired(tenant: TenantId, claimed: EnrollmentId, fingerprint: Fingerprint) -> Alert:
+    """A trusted certificate that is not bound named an existing enrollment. (3.8 rule 6, BT-11)"""
+    return Alert(
+        tenant=tenant,
+        subject=claimed,
+        kind="certificate-not-paired",
+        sentence=f"Certificate {fingerprint} spoke for this enrollment without being bound to it, and was refused. If "
+        "the device renewed its identity outside the MDM profile, accept it once with "
+        f"`ostiary device accept-certificate {claimed} --fingerprint {fingerprint}`.",
+    )
+
+
+def command_malformed(device: Enrollment, request_type: str) -> Alert:
+    """The device could not parse a command: our bug. (CQ-12)"""
+    return Alert(
+        tenant=device.tenant,
+        subject=device.id,
+        kind="command-malformed",
+        sentence=f"The device answered CommandFormatError to {request_type}; the command is closed as failed. "
+        "If you wrote it by hand, compare it with Apple's schema; if Ostiary did, report a bug.",
+    )
+
+
+def release_failed(device: Enrollment, request_type: str, chain: tuple[ErrorLink, ...]) -> Alert:
+    """A device that waits in Setup Assistant did not take its release. (3.5)"""
+    said = chain[0].description if chain else "no reason given"
+    return Alert(
+        tenant=device.tenant,
+        subject=device.id,
+        kind="still-awaiting",
+        sentence=f"{request_type} failed ({said[:200]}); the device may still wait in Setup Assistant. "
+        f"Send {request_type} again once the cause is gone.",
+    )

@@ -1,0 +1,326 @@
+"""What an Authenticate means: a first enrollment, a proven renewal, a new start, or a contest. (2.3, 2.4)"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from ostiary.domain import alerts
+from ostiary.domain.answer import Accepted, Goodbye, Refusal
+from ostiary.domain.decision import (
+    CancelCommands,
+    Change,
+    DisableUsers,
+    Snapshot,
+    Supersede,
+    Wake,
+)
+from ostiary.domain.enrollment import (
+    Binding,
+    Credential,
+    Enrollment,
+    EnrollmentKey,
+    Proof,
+    Purpose,
+    Standing,
+    State,
+)
+from ostiary.domain.ledger import identity_record, identity_record_id, retire
+from ostiary.domain.pairing import CertificateNotPaired, require_paired
+from ostiary.domain.token import TokenKind, TokenState, TokenStep
+from ostiary.domain.visitor import DeviceIdentity
+from ostiary.domain.wake import RENEWAL_QUIET
+from ostiary.errors import Refused
+from ostiary.protocol.mdm.checkin import Authenticate
+
+MOST_RELATIONSHIPS = 8
+"""Newcomers that may contest one enrollment at a time; more are refused until an operator has looked."""
+
+
+class TopicNotHeld(Refused):
+    """No push certificate is held for the topic that the device names."""
+
+    hint = "Import the push certificate of this topic with `ostiary apns import`."
+
+
+class InvitedAnother(Refused):
+    """The enrollment credential was issued for another device."""
+
+    hint = "Invite this device by its own serial number."
+
+
+class EnrollmentWasReleased(Refused):
+    """An operator released this device; only a credential issued for it since then enrolls it again."""
+
+    hint = "Invite it with `ostiary enroll invite --serial`, if it is to come back."
+
+
+class TooManyContenders(Refused):
+    """Too many certificates claim this enrollment at once."""
+
+    hint = "Look at `ostiary device show`, then accept one certificate or release the enrollment."
+
+
+AuthenticateAnswer = Accepted | Goodbye | Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """An Authenticate with everything the rule needs beside what storage shows."""
+
+    message: Authenticate
+    identity: DeviceIdentity
+    key: EnrollmentKey
+    """Fresh, for a relationship that begins."""
+    now: datetime
+
+
+def apply_authenticate(seen: Snapshot, arrival: Arrival) -> Change[AuthenticateAnswer]:
+    """Bind the certificate and begin, renew, or contest a relationship.
+
+    Nothing a device held before is offered to a certificate that did not prove itself, and a live
+    relationship loses nothing to one. Source: check-in-and-commands.md 2.3, 2.4 rows 1, 3, 6, 9.
+
+    Raises:
+        CertificateNotPaired: the certificate is bound to another enrollment. (CI-46)
+        InvitedAnother, EnrollmentWasReleased, TooManyContenders
+    """
+    message, identity, now = arrival.message, arrival.identity, arrival.now
+    if seen.binding is not None:
+        device = require_paired(seen, identity, message.channel)
+        if isinstance(device, Goodbye):
+            return Change(at=now, answer=device)
+        if not seen.topic_is_held and device.topic != message.topic:
+            return _refuse_topic(arrival)
+        return _again(device, arrival)
+    if not seen.topic_is_held:
+        return _refuse_topic(arrival)
+    _require_invited(seen.credential, message)
+    current = next((row for row in seen.relationships if row.standing is Standing.CURRENT), None)
+    if current is None:
+        return _begin(seen, arrival, Standing.CURRENT)
+    if current.type is not message.channel.type:
+        raise CertificateNotPaired(enrollment_id=current.id, fingerprint=identity.fingerprint)
+    if _proves_renewal(seen.credential, current) and current.state.is_served:
+        return _renew(current, arrival)
+    proven = _proves_device(seen.credential, current)
+    accepted = current.accepted_fingerprint == identity.fingerprint
+    if current.state is State.REVOKED:
+        if not (
+            proven and seen.credential and seen.credential.issued_at > current.authenticated_at
+        ):
+            raise EnrollmentWasReleased(enrollment_id=current.id)
+        return _take_over(current, arrival, Proof.PROVEN)
+    if proven or accepted:
+        return _take_over(current, arrival, Proof.PROVEN if proven else Proof.ACCEPTED)
+    if _is_worth_protecting(current):
+        if len(seen.relationships) >= MOST_RELATIONSHIPS:
+            raise TooManyContenders(enrollment_id=current.id)
+        return _begin(seen, arrival, Standing.CONTESTED)
+    return _take_over(current, arrival, Proof.FIRST_USE)
+
+
+def _refuse_topic(arrival: Arrival) -> Change[AuthenticateAnswer]:
+    topic = arrival.message.topic
+    alert = alerts.topic_not_held(arrival.identity.tenant, topic)
+    return Change(at=arrival.now, answer=Refusal(TopicNotHeld(topic=topic)), alerts=(alert,))
+
+
+def _require_invited(credential: Credential | None, message: Authenticate) -> None:
+    """A credential bound to one serial number does not enroll a device that says it has another."""
+    if credential is None or credential.bound.serial_number is None:
+        return
+    said = message.facts.serial_number
+    if said is not None and said != credential.bound.serial_number:
+        raise InvitedAnother(enrollment_id=message.channel.device_id)
+
+
+def _proves_renewal(credential: Credential | None, current: Enrollment) -> bool:
+    """Issued by us, for this very relationship's renewal; a pending flag alone would prove nothing. (2.3)"""
+    return (
+        credential is not None
+        and credential.purpose is Purpose.RENEW
+        and credential.bound.enrollment_key == current.key
+    )
+
+
+def _proves_device(credential: Credential | None, current: Enrollment) -> bool:
+    """Issued by us for this device: minted for its serial number, or for this enrollment."""
+    if credential is None:
+        return False
+    bound = credential.bound
+    by_serial = (
+        bound.serial_number is not None and bound.serial_number == current.facts.serial_number
+    )
+    return by_serial or bound.enrollment_key == current.key
+
+
+def _is_younger(credential: Credential | None, than: datetime | None) -> bool:
+    return credential is not None and (than is None or credential.issued_at > than)
+
+
+def _is_worth_protecting(current: Enrollment) -> bool:
+    """Whether an unproven newcomer must stand beside this relationship instead of taking its place."""
+    return current.state.is_served or (
+        current.state is State.PENDING and current.proof is Proof.PROVEN
+    )
+
+
+def _begin(seen: Snapshot, arrival: Arrival, standing: Standing) -> Change[AuthenticateAnswer]:
+    """A relationship that did not exist: the first, or a contested one beside it."""
+    message, identity, now = arrival.message, arrival.identity, arrival.now
+    credential = seen.credential
+    contested = standing is Standing.CONTESTED
+    row = Enrollment(
+        key=arrival.key,
+        tenant=identity.tenant,
+        id=message.channel.id,
+        type=message.channel.type,
+        parent_key=None,
+        state=State.PENDING,
+        standing=standing,
+        proof=_first_proof(credential, message),
+        facts=message.facts,
+        topic=message.topic,
+        created_at=now,
+        authenticated_at=now,
+        contested_at=now if contested else None,
+        profile=credential.profile if credential else None,
+    )
+    raised = (alerts.contested(row.id, row.tenant, identity.fingerprint),) if contested else ()
+    return Change(
+        at=now,
+        answer=Accepted(),
+        rows=(row,),
+        bind=(_binding(row, identity, now),),
+        records=(identity_record(row, identity, now, source="Authenticate"),),
+        alerts=raised,
+        seen=row.key,
+    )
+
+
+def _first_proof(credential: Credential | None, message: Authenticate) -> Proof:
+    if credential is None or credential.bound.serial_number is None:
+        return Proof.FIRST_USE
+    return (
+        Proof.PROVEN
+        if credential.bound.serial_number == message.facts.serial_number
+        else Proof.FIRST_USE
+    )
+
+
+def _again(device: Enrollment, arrival: Arrival) -> Change[AuthenticateAnswer]:
+    """The certificate that is bound here authenticates again."""
+    message, now = arrival.message, arrival.now
+    binding_is_new = device.state is State.RENEWING
+    if device.state is State.PENDING or binding_is_new:
+        # A retry of the same installation: what came since the first try stays.
+        row = replace(device, facts=message.facts, topic=message.topic)
+        return Change(at=now, answer=Accepted(), rows=(row,), seen=row.key)
+    return _start_over(device, arrival, device.proof)
+
+
+def _take_over(current: Enrollment, arrival: Arrival, proof: Proof) -> Change[AuthenticateAnswer]:
+    """Another certificate takes an enrollment's place: proven, vouched for, or nobody live to protect."""
+    begun = _start_over(current, arrival, proof)
+    (row,) = begun.rows
+    row = replace(row, accepted_fingerprint=None)
+    identity = arrival.identity
+    return replace(
+        begun,
+        rows=(row,),
+        supersede=(
+            Supersede(
+                enrollment_key=row.key, keep=identity.fingerprint, cause="the device enrolled again"
+            ),
+        ),
+        bind=(_binding(row, identity, arrival.now),),
+        records=(identity_record(row, identity, arrival.now, source="Authenticate"),),
+    )
+
+
+def _start_over(device: Enrollment, arrival: Arrival, proof: Proof) -> Change[AuthenticateAnswer]:
+    """Cause C, E or the beginning of D: old tokens to history, old commands cancelled, users out. (2.3)"""
+    message, now = arrival.message, arrival.now
+    cause = "the device enrolled again"
+    held = (TokenKind.PUSH, TokenKind.UNLOCK, TokenKind.BOOTSTRAP)
+    row = replace(
+        device,
+        state=State.PENDING,
+        proof=proof,
+        facts=message.facts,
+        topic=message.topic,
+        authenticated_at=now,
+        released_at=None,
+        enrolled_at=None,
+        push=None,
+        push_dead_since=None,
+        push_dead_reason=None,
+        unlock=None,
+        bootstrap=None,
+        awaiting=False,
+        session=None,
+        token_updates=0,
+    )
+    return Change(
+        at=now,
+        answer=Accepted(),
+        rows=(row,),
+        disable_users=DisableUsers(device_key=row.key),
+        cancel=(CancelCommands(enrollment_key=row.key, users=True, cause=cause),),
+        steps=retire(device, held, cause),
+        drop_wake=row.key,
+        seen=row.key,
+    )
+
+
+def _renew(current: Enrollment, arrival: Arrival) -> Change[AuthenticateAnswer]:
+    """Cause B, proven: everything stays, the new certificate is bound beside the old one. (2.4 row 6)"""
+    identity, now = arrival.identity, arrival.now
+    row = replace(
+        current,
+        state=State.RENEWING,
+        facts=arrival.message.facts,
+        authenticated_at=now,
+        token_updates=0,
+        proof=Proof.PROVEN,
+    )
+    return Change(
+        at=now,
+        answer=Accepted(),
+        rows=(row,),
+        bind=(_binding(row, identity, now),),
+        records=(identity_record(row, identity, now, source="Authenticate (renewal)"),),
+        wakes=(Wake(enrollment_key=row.key, due_at=now + RENEWAL_QUIET),),
+        seen=row.key,
+    )
+
+
+def _binding(row: Enrollment, identity: DeviceIdentity, now: datetime) -> Binding:
+    return Binding(
+        fingerprint=identity.fingerprint,
+        tenant=identity.tenant,
+        enrollment_key=row.key,
+        proof=row.proof,
+        bound_at=now,
+        not_after=identity.not_after,
+    )
+
+
+def bind_accepted(
+    row: Enrollment, identity: DeviceIdentity, now: datetime, *, proof: Proof
+) -> Change[None]:
+    """Bind one more certificate to a relationship, as an operator or a policy allowed. (3.8 rules 3, 6)"""
+    bound = replace(row, accepted_fingerprint=None)
+    return Change(
+        at=now,
+        answer=None,
+        rows=(bound,),
+        bind=(replace(_binding(bound, identity, now), proof=proof),),
+        steps=(
+            TokenStep(
+                record_id=identity_record_id(identity.fingerprint),
+                state=TokenState.OK,
+                cause=f"bound: {proof}",
+            ),
+        ),
+        records=(identity_record(bound, identity, now, source=f"bound: {proof}"),),
+    )

@@ -1,0 +1,124 @@
+"""Contests: an unproven newcomer stands beside a live relationship until something settles it. (2.3)"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
+
+from ostiary.domain import alerts
+from ostiary.domain.decision import (
+    CancelCommands,
+    Change,
+    DisableUsers,
+    Snapshot,
+    Supersede,
+)
+from ostiary.domain.enrollment import Enrollment, Proof, Standing, State
+from ostiary.domain.ledger import retire
+from ostiary.domain.policy import Policy
+from ostiary.domain.token import TokenKind
+
+AnswerT = TypeVar("AnswerT")
+
+_HANDED_OVER = (TokenKind.PUSH, TokenKind.UNLOCK, TokenKind.BOOTSTRAP)
+
+
+def other_side(seen: Snapshot, device: Enrollment) -> Enrollment | None:
+    """The current relationship that a contested one stands beside."""
+    return next(
+        (
+            row
+            for row in seen.relationships
+            if row.standing is Standing.CURRENT and row.key != device.key
+        ),
+        None,
+    )
+
+
+def settling(
+    rule: Callable[[Snapshot], Change[AnswerT]], policy: Policy, now: datetime
+) -> Callable[[Snapshot], Change[AnswerT]]:
+    """Let a rule see the newcomer as current if the old side left or fell silent; store both in one change."""
+
+    def settled(seen: Snapshot) -> Change[AnswerT]:
+        device = seen.device
+        if device is None or device.standing is not Standing.CONTESTED:
+            return rule(seen)
+        old = other_side(seen, device)
+        how = _how_it_ended(old, device, policy, now)
+        if how is None:
+            return rule(seen)
+        won = newcomer_wins(old, device, now, how=how, proof=device.proof)
+        (*_, current) = won.rows
+        on_device = seen.channel is not None and seen.channel.key == device.key
+        then = rule(replace(seen, device=current, channel=current if on_device else seen.channel))
+        return join(won, then)
+
+    return settled
+
+
+def _how_it_ended(
+    old: Enrollment | None, newcomer: Enrollment, policy: Policy, now: datetime
+) -> str | None:
+    if old is None:
+        return "no other side is left"
+    if not old.state.is_served and old.state is not State.PENDING:
+        return "the other side is no longer enrolled"
+    began = newcomer.contested_at or newcomer.authenticated_at
+    last = max(began, old.last_seen_at or began)
+    if now - last >= policy.contest_silence:
+        return f"the other side has been silent since {last:%Y-%m-%d %H:%M} UTC"
+    return None
+
+
+def newcomer_wins(
+    old: Enrollment | None, newcomer: Enrollment, now: datetime, *, how: str, proof: Proof
+) -> Change[None]:
+    """The newcomer becomes the current relationship; the old one ends and its tokens go to history, unoffered."""
+    current = replace(newcomer, standing=Standing.CURRENT, contested_at=None, proof=proof)
+    if old is None:
+        return Change(
+            at=now, answer=None, rows=(current,), alerts=(alerts.contest_settled(current, how),)
+        )
+    cause = "another certificate took this enrollment over"
+    ended = replace(
+        old,
+        standing=Standing.ENDED,
+        state=State.OUT,
+        push=None,
+        unlock=None,
+        bootstrap=None,
+        session=None,
+        accepted_fingerprint=None,
+    )
+    return Change(
+        at=now,
+        answer=None,
+        rows=(ended, current),
+        supersede=(Supersede(enrollment_key=old.key, keep=None, cause=cause),),
+        disable_users=DisableUsers(device_key=old.key),
+        cancel=(CancelCommands(enrollment_key=old.key, users=True, cause=cause),),
+        steps=retire(old, _HANDED_OVER, cause),
+        drop_wake=old.key,
+        alerts=(alerts.contest_settled(current, how),),
+    )
+
+
+def join(first: Change[None], then: Change[AnswerT]) -> Change[AnswerT]:
+    """Both changes as one; where both write a row, the later one has it.
+
+    Only what `newcomer_wins` and `bind_accepted` produce comes first, so single-valued parts do not collide.
+    """
+    later = {row.key for row in then.rows}
+    return replace(
+        then,
+        rows=(*(row for row in first.rows if row.key not in later), *then.rows),
+        supersede=(*first.supersede, *then.supersede),
+        bind=(*first.bind, *then.bind),
+        disable_users=then.disable_users or first.disable_users,
+        cancel=(*first.cancel, *then.cancel),
+        steps=(*first.steps, *then.steps),
+        records=(*first.records, *then.records),
+        drop_wake=then.drop_wake or first.drop_wake,
+        alerts=(*first.alerts, *then.alerts),
+    )

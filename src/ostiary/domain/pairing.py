@@ -1,0 +1,83 @@
+"""A device acts only as itself: its certificate is bound to one relationship, checked in every decision."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from ostiary.domain.answer import Goodbye
+from ostiary.domain.decision import Snapshot
+from ostiary.domain.enrollment import Enrollment, State
+from ostiary.domain.visitor import DeviceIdentity
+from ostiary.errors import Refused
+from ostiary.protocol.mdm.identity import Channel
+
+
+class CertificateNotPaired(Refused):
+    """The certificate is valid, and not bound to the enrollment that the message names."""
+
+    hint = (
+        "If the certificate was renewed outside the MDM profile, `ostiary device accept-certificate` "
+        "accepts it; if the device was restored from another's backup, enroll it again."
+    )
+
+
+class CertificateSuperseded(Refused):
+    """The certificate was replaced by a newer one of the same enrollment."""
+
+    hint = "The device should use its newest identity; if it lost that, enroll it again."
+
+
+class EnrollmentIsOut(Refused):
+    """The enrollment has checked out, or never sent its first TokenUpdate."""
+
+    hint = "Enroll the device again."
+
+
+def require_paired(
+    seen: Snapshot, identity: DeviceIdentity, channel: Channel | None
+) -> Enrollment | Goodbye:
+    """The relationship that the certificate speaks for, or Goodbye if an operator released it.
+
+    Raises:
+        CertificateNotPaired: unbound, bound to another enrollment, or of another tenant.
+        CertificateSuperseded: renewed away.
+
+    Source: check-in-and-commands.md 3.8 binding rules 3 to 5.
+    """
+    binding, device = seen.binding, seen.device
+    if binding is None or device is None:
+        raise CertificateNotPaired(fingerprint=identity.fingerprint)
+    if binding.tenant != identity.tenant:
+        raise CertificateNotPaired(fingerprint=identity.fingerprint)
+    if channel is not None and not speaks_for(device, channel):
+        raise CertificateNotPaired(
+            enrollment_id=channel.device_id, fingerprint=identity.fingerprint
+        )
+    if device.state is State.REVOKED:
+        return Goodbye(device.facts.product_name, device.facts.os_version)
+    if binding.superseded_at is not None:
+        raise CertificateSuperseded(enrollment_id=device.id, fingerprint=identity.fingerprint)
+    return device
+
+
+def speaks_for(device: Enrollment, channel: Channel) -> bool:
+    """Whether a channel is this device's own or one of its users': same id, same kind of enrollment."""
+    same_kind = device.type.is_user_enrollment == channel.type.is_user_enrollment
+    return device.id == channel.device_id and same_kind
+
+
+def uses_old_certificate(seen: Snapshot, device: Enrollment) -> bool:
+    """Whether a renewing device came with the certificate it had before. (2.4 row 8)"""
+    binding = seen.binding
+    renewing = device.state is State.RENEWING
+    return renewing and binding is not None and binding.bound_at < device.authenticated_at
+
+
+def rolled_back(seen: Snapshot, device: Enrollment) -> Enrollment:
+    """The device row after a request: a renewal that failed on the device is over, both certificates stay bound."""
+    return replace(device, state=State.ENROLLED) if uses_old_certificate(seen, device) else device
+
+
+def seen_recently(device: Enrollment, now: datetime) -> datetime:
+    """When this side of a contest last showed itself, at the latest now."""
+    moments = [device.authenticated_at, device.last_seen_at or device.authenticated_at]
+    return min(now, max(moments))

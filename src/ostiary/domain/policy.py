@@ -1,0 +1,45 @@
+"""The switches that operators own: where the facts leave a choice, this is where it is made visible."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+
+class RestoredBackup(StrEnum):
+    """What a TokenUpdate of a checked-out enrollment means. (TU-15, TU-16)"""
+
+    ACCEPT = "accept"
+    REFUSE = "refuse"
+
+
+class UserLogin(StrEnum):
+    """How a Mac's network user is answered. (check-in-and-commands.md 1.5)"""
+
+    DECLINE = "decline"
+    EMPTY_CHALLENGE = "empty-challenge"
+    DIGEST = "digest"
+
+
+class BadDigest(StrEnum):
+    """How a wrong digest is answered; Apple's pages disagree. (1.5)"""
+
+    EMPTY_TOKEN = "empty-token"  # noqa: S105 - a policy's name
+    DECLINE = "decline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """One tenant's choices. Kept in the database, equal on all nodes; `ostiary policy list` explains them."""
+
+    restored_backup: RestoredBackup = RestoredBackup.ACCEPT
+    user_login: UserLogin = UserLogin.DECLINE
+    bad_digest: BadDigest = BadDigest.EMPTY_TOKEN
+    shared_ipad_users: bool = True
+    """False: every Shared iPad user is declined with 410 for the login session. (TU-13)"""
+    bind_on_first_use: bool = False
+    """Bind an unused certificate to an enrollment that has none ("retroactive"). (3.8 rule 3)"""
+    contest_silence: timedelta = timedelta(hours=24)
+    """How long the old side of a contest may be silent before the newcomer takes its place. (2.3)"""
+    accept_sha1: bool = True
+    """Macs in the field sign with SHA-1. (3.8 rule 3)"""
+    accept_expired_certificates: bool = False

@@ -1,0 +1,147 @@
+"""The ledger's words: a token record, its kind, form, state, and how a generation follows another."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, NewType
+
+TenantId = NewType("TenantId", str)
+Holder = NewType("Holder", str)
+"""Who a token belongs to: an enrollment id, an invitation's id, a name. Unique within a tenant and kind."""
+RecordId = NewType("RecordId", str)
+"""32 hex digits, random; the primary key of a record and part of what its sealing is bound to."""
+KeyedDigest = NewType("KeyedDigest", bytes)
+"""HMAC-SHA-256 under a tenant key: tells equal from different without opening either."""
+SealedValue = NewType("SealedValue", bytes)
+Fingerprint = NewType("Fingerprint", str)
+"""Lower-case hex SHA-256 of a certificate's DER. (check-in-and-commands.md 3.8)"""
+
+DEFAULT_TENANT: Final = TenantId("default")
+
+
+class TokenKind(StrEnum):
+    """The kinds of token that the ledger holds today."""
+
+    PUSH = "push"
+    UNLOCK = "unlock"
+    BOOTSTRAP = "bootstrap"
+    IDENTITY = "identity"
+    ENROLLMENT_CHALLENGE = "enrollment-challenge"
+    ACCESS = "access"
+    API_TOKEN = "api-token"  # noqa: S105 - the name of a kind, not a token
+    PUSH_CERTIFICATE = "push-certificate"
+
+
+class Form(StrEnum):
+    """What we keep of a token: the value to give back, a digest to compare with, or a public value."""
+
+    SEALED = "sealed"
+    DIGEST = "digest"
+    PUBLIC = "public"
+
+
+FORM_OF: Final[Mapping[TokenKind, Form]] = MappingProxyType(
+    {
+        TokenKind.PUSH: Form.SEALED,
+        TokenKind.UNLOCK: Form.SEALED,
+        TokenKind.BOOTSTRAP: Form.SEALED,
+        TokenKind.IDENTITY: Form.PUBLIC,
+        TokenKind.ENROLLMENT_CHALLENGE: Form.DIGEST,
+        TokenKind.ACCESS: Form.DIGEST,
+        TokenKind.API_TOKEN: Form.DIGEST,
+        TokenKind.PUSH_CERTIFICATE: Form.SEALED,
+    }
+)
+
+
+class TokenState(StrEnum):
+    """Where a generation stands in its life. The same words for every kind. (design.md 2)"""
+
+    OK = "ok"
+    CANDIDATE = "candidate"
+    SUSPECT = "suspect"
+    SUPERSEDED = "superseded"
+    RETIRED = "retired"
+    REVOKED = "revoked"
+    DEAD = "dead"
+
+    @property
+    def consequence(self) -> str:
+        return _CONSEQUENCE[self]
+
+
+_CONSEQUENCE: Final[Mapping[TokenState, str]] = MappingProxyType(
+    {
+        TokenState.OK: "In use.",
+        TokenState.CANDIDATE: "Held beside the one in use until one of them proves itself.",
+        TokenState.SUSPECT: "Held and offered, but its last use failed.",
+        TokenState.SUPERSEDED: "A newer generation took its place; kept for history.",
+        TokenState.RETIRED: "Belongs to an earlier relationship; kept, never offered by itself.",
+        TokenState.REVOKED: "Withdrawn by a person; never accepted again.",
+        TokenState.DEAD: "Known not to work any more.",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRecord:
+    """One generation of one token: appended once, its state moves, its value never does.
+
+    `value` is sealed bytes, or the public value, or empty for the form `digest`. `generation` counts
+    from 1 per (tenant, holder, kind) and is given by storage when the record is appended (0 before).
+    """
+
+    id: RecordId
+    tenant: TenantId
+    holder: Holder
+    kind: TokenKind
+    generation: int = 0
+    value: SealedValue
+    digest: KeyedDigest
+    size: int
+    """Bytes of the value in clear."""
+    state: TokenState
+    cause: str
+    """Why it is in this state, one short sentence for people."""
+    source: str
+    """The message, command or person that brought it, e.g. `TokenUpdate`."""
+    fingerprint: Fingerprint | None
+    """The certificate that signed that message, where one did."""
+    relationship: str | None
+    """Key of the enrollment row it came with; None for tokens that no device holds."""
+    received_at: datetime
+    changed_at: datetime
+    expires_at: datetime | None = None
+    proven_at: datetime | None = None
+    proven_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenPointer:
+    """What an enrollment row knows of its current generation: enough to compare, not to open."""
+
+    record_id: RecordId
+    digest: KeyedDigest
+    received_at: datetime
+    """When this value first came."""
+    arrived_at: datetime
+    """When it last came, the same or not; APNs' 410 is judged against it. (TU-20)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenStep:
+    """One record's move to another state."""
+
+    record_id: RecordId
+    state: TokenState
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenProof:
+    """A record demonstrably worked: stored is not proven."""
+
+    record_id: RecordId
+    proven_by: str

@@ -1,0 +1,641 @@
+"""A simulated device: enrolls, listens for pushes, obeys commands, keeps its secrets, and leaves.
+
+    device = Device(PERSONALITIES["iphone"], http=transport, clock=clock)
+    await device.enroll(profile_bytes)
+    await device.idle()
+
+It behaves as `check-in-and-commands.md` 2.5 says, step by step. Failures of the *server* are not exceptions: they are
+answers and events, and the device does what a device does. Exceptions (`ostiary_sim.errors`) mean that
+an enrollment or installation did not happen, or that the tester asked for something impossible.
+Everything random comes from `seed`, except RSA keys; time and waiting come from `clock` and `sleeper`.
+"""
+
+import asyncio
+import random
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from ostiary_sim import logins, messages, profile
+from ostiary_sim.bootstrap import BootstrapEscrow, Fetched
+from ostiary_sim.channel import DEVICE, PUSH_TOKEN_BYTES, Channel, Session, managed_users
+from ostiary_sim.clock import Clock, system_clock
+from ostiary_sim.connections import HttpSource, TlsClients, Trust, clients_from
+from ostiary_sim.errors import EnrollmentRefused, NotEnrolled, NotPossible, ProfileRefused
+from ostiary_sim.events import Event, Listener
+from ostiary_sim.identity import Identity, KeySource, new_rsa_key, open_pkcs12
+from ostiary_sim.levers import KEEP, Keep, Levers, Reluctance, UnlockTokenAtRenewal
+from ostiary_sim.personality import Personality, draw_names, draw_uuid
+from ostiary_sim.profile import EnrollmentProfile, Pkcs12Request, Rights
+from ostiary_sim.push import PushService
+from ostiary_sim.retry import RetryPolicy
+from ostiary_sim.scep import Hostility, ScepClient, Sleeper
+from ostiary_sim.unlock_token import draw_unlock_token
+from ostiary_sim.users import User
+from ostiary_sim.wire import CHECK_IN_TYPE, COMMAND_TYPE, Answer, Wire
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """The enrollment profile a device lives under, and the identity it got with it."""
+
+    profile: EnrollmentProfile
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """What a backup brings back, on the device it was taken from."""
+
+    udid: str
+    installed: Installed
+    enrollment_id: str
+    push_magic: str = field(repr=False)
+    unlock_token: bytes | None = field(repr=False)
+
+
+class Device:
+    """One simulated device.
+
+    Args:
+        personality: which kind; see `ostiary_sim.personality.PERSONALITIES`.
+        http: an httpx transport, a client, or a factory of clients; None makes real TLS clients
+            that trust the system's authorities and the profile's anchors. What is given stays the
+            caller's to close.
+        clock: aware UTC.
+        listener: hears every `Event`.
+        seed: equal seeds give equal names, tokens and magics.
+        push: where push tokens are announced; None: pushes come only by `receive_push`.
+        sleeper: waits between attempts.
+        retry: how often pending messages are repeated before the next occasion.
+        new_key: makes RSA keys.
+        allow_http: accept `http://` in profiles.
+        awaiting: wait in Setup Assistant after the next enrollment; None takes the personality's.
+        udid, serial: use these names, to play another device's twin.
+    """
+
+    def __init__(
+        self,
+        personality: Personality,
+        *,
+        http: HttpSource | None = None,
+        clock: Clock = system_clock,
+        listener: Listener | None = None,
+        seed: int | None = None,
+        push: PushService | None = None,
+        sleeper: Sleeper = asyncio.sleep,
+        retry: RetryPolicy | None = None,
+        new_key: KeySource = new_rsa_key,
+        allow_http: bool = False,
+        awaiting: bool | None = None,
+        udid: str | None = None,
+        serial: str | None = None,
+    ) -> None:
+        self.personality = personality
+        self.clock = clock
+        self.push = push
+        self.sleeper = sleeper
+        self.retry = retry or RetryPolicy()
+        self.levers = Levers()
+        self.rng = random.Random(seed)  # noqa: S311 (tokens of a toy; seeds must repeat)
+        names = draw_names(personality, self.rng)
+        self.udid = udid or names.udid
+        self.serial = serial or names.serial
+        self.imei = names.imei
+        self.device_name = f"{personality.model_name} {self.serial[-4:]}"
+        self.awaits_when_enrolled = personality.awaiting if awaiting is None else awaiting
+        self._listener = listener
+        self._new_key = new_key
+        self._allow_http = allow_http
+        self._own_clients = TlsClients() if http is None else None
+        self._clients = clients_from(self._own_clients or http)  # type: ignore[arg-type]  # one of them is set
+        self._wire = Wire(
+            personality=personality, clients=self._clients, clock=clock, levers=self.levers
+        )
+        self._installed: Installed | None = None
+        self._channels: dict[str | None, Channel] = {}
+        self.enrollment_id = ""
+        """Known to the server in User Enrollment; new for each one."""
+        self.enrolled = False
+        """The first TokenUpdate was accepted."""
+        self._wipe()
+
+    def _wipe(self) -> None:
+        self.passcode_set = True
+        self.unlock_token: bytes | None = None
+        self.unlock_token_dead = False
+        self.awaiting = False
+        self.locked = False
+        self.lock_pin: str | None = None
+        self.users: dict[str, User] = {}
+        self.mdm_options: dict[str, Any] = {}
+        self.other_profiles: dict[tuple[str, str], dict[str, Any]] = {}
+        """Installed by command: (channel name, PayloadIdentifier) to the profile's top level."""
+        self.declarative_channels: set[str] = set()
+        self.bootstrap = BootstrapEscrow(self)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop listening for pushes and close the connections this device made itself."""
+        await self._stop_listening()
+        if self._own_clients is not None:
+            await self._own_clients.aclose()
+
+    # What there is to see
+
+    @property
+    def installed(self) -> Installed:
+        """Profile and identity.
+
+        Raises:
+            NotEnrolled: there is none.
+        """
+        if self._installed is None:
+            raise NotEnrolled("the device has no enrollment profile")
+        return self._installed
+
+    @property
+    def profile(self) -> EnrollmentProfile | None:
+        """The installed enrollment profile."""
+        return None if self._installed is None else self._installed.profile
+
+    @property
+    def identity(self) -> Identity | None:
+        """What the device signs with."""
+        return None if self._installed is None else self._installed.identity
+
+    @property
+    def push_token(self) -> bytes:
+        """The device channel's push token."""
+        return self.channel().push_token
+
+    @property
+    def push_magic(self) -> str:
+        """The device channel's push magic."""
+        return self.channel().push_magic
+
+    def channel(self, user: User | str | None = None) -> Channel:
+        """The device channel, or a user's; made when first asked for.
+
+        Raises:
+            NotPossible: no such user.
+        """
+        if isinstance(user, str):
+            if user not in self.users:
+                raise NotPossible(f"nobody here is called {user}")
+            user = self.users[user]
+        name = None if user is None else user.short_name
+        if name not in self._channels:
+            self._channels[name] = Channel(self, user)
+        return self._channels[name]
+
+    def say(self, what: str, channel: str = DEVICE, detail: str = "") -> None:
+        """Tell the listener that something happened."""
+        if self._listener is not None:
+            event = Event(
+                at=self.clock(), serial=self.serial, channel=channel, what=what, detail=detail
+            )
+            self._listener(event)
+
+    # Enrollment and its end
+
+    async def fetch_profile(self, url: str, *, anchors: HttpSource | None = None) -> bytes:
+        """The document that an enrollment URL serves.
+
+        Args:
+            url: where; used once.
+            anchors: another source of connections than the device's own.
+
+        Raises:
+            ProfileRefused: no answer, not 2xx, or not a profile's media type.
+        """
+        client = (self._clients if anchors is None else clients_from(anchors))(Trust())
+        try:
+            answer = await client.get(
+                url, headers={"User-Agent": self.personality.user_agent}, follow_redirects=True
+            )
+        except httpx.HTTPError as problem:
+            raise ProfileRefused(f"the enrollment URL does not answer: {problem}") from problem
+        kind = answer.headers.get("content-type", "").split(";")[0].strip()
+        if not answer.is_success or kind != profile.MEDIA_TYPE:
+            raise ProfileRefused(f"the enrollment URL answered {answer.status_code} ({kind})")
+        return answer.content
+
+    async def enroll(
+        self,
+        document: bytes,
+        *,
+        installing_user: str | None = None,
+        identity: Identity | None = None,
+        hostility: Hostility | None = None,
+    ) -> None:
+        """Install an enrollment profile and begin a new relationship.
+
+        Args:
+            document: the profile, signed or plain.
+            installing_user: the Mac user who installs it and becomes managed.
+            identity: use this one instead of asking for one (a retry with the same certificate, a thief).
+            hostility: how to ask for the identity.
+
+        Raises:
+            ProfileRefused: the device does not install it.
+            IdentityNotIssued: no certificate.
+            EnrollmentRefused: Authenticate was not answered with 2xx; nothing is left behind.
+
+        After it returns `enrolled` is true unless the TokenUpdate is still pending.
+        Source: check-in-and-commands.md 2.5 steps 1 to 5.
+        """
+        if self._installed is not None:
+            raise NotPossible("the device is enrolled; a command replaces its profile")
+        offered = self._read(document)
+        identity = identity or await self._obtain_identity(offered, hostility)
+        self._installed = Installed(profile=offered, identity=identity)
+        self._channels = {}
+        if self.personality.user_enrollment:
+            self.enrollment_id = draw_uuid(self.rng)
+        answer = await self.send_authenticate()
+        if not answer.ok:
+            self._installed = None
+            self.say("enrollment_abandoned", detail=str(answer.status))
+            raise EnrollmentRefused(answer.status)
+        self.awaiting = self.awaits_when_enrolled
+        self.unlock_token = self._new_unlock_token()
+        self.unlock_token_dead = False
+        await self.send_token_update()
+        if installing_user is not None and self.profile is not None:
+            await self.user_login(installing_user, managed=True)
+
+    async def install_profile(self, document: bytes, *, channel: User | None = None) -> None:
+        """Install any profile, as InstallProfile does: an enrollment profile replaces the installed one.
+
+        Raises:
+            ProfileRefused: not installed.
+            IdentityNotIssued, EnrollmentRefused: the replacement failed and was rolled back.
+        """
+        plain, _ = profile.open_document(document)
+        top = profile.read_top_level(plain)
+        if profile.is_enrollment_profile(top):
+            await self.replace_profile(document)
+            return
+        where = DEVICE if channel is None else channel.short_name
+        self.other_profiles[(where, top["PayloadIdentifier"])] = top
+        self.say("profile_installed", where, str(top["PayloadIdentifier"]))
+
+    async def replace_profile(
+        self,
+        document: bytes,
+        *,
+        hostility: Hostility | None = None,
+        renewal_request: bool = False,
+    ) -> None:
+        """Replace the enrollment profile; on any failure the old one and its identity come back.
+
+        Args:
+            document: the new profile.
+            hostility: how to ask for the new identity.
+            renewal_request: ask by RenewalReq, signed with the old identity, instead of PKCSReq.
+
+        Raises:
+            ProfileRefused: what may not change has changed.
+            IdentityNotIssued: no certificate.
+            EnrollmentRefused: Authenticate or TokenUpdate was not accepted.
+
+        Source: check-in-and-commands.md 2.5 step 8, 6.1.
+        """
+        before = self.installed
+        offered = self._read(document)
+        profile.check_replacement(
+            before.profile, offered, user_enrollment=self.personality.user_enrollment
+        )
+        old = before.identity if renewal_request else None
+        identity = await self._obtain_identity(offered, hostility, renew=old)
+        channel = self.channel()
+        magic, token, pending = channel.push_magic, self.unlock_token, channel.pending
+        self._installed = Installed(profile=offered, identity=identity)
+        try:
+            await self._start_again(channel)
+        except EnrollmentRefused:
+            self._installed = before
+            channel.push_magic, self.unlock_token, channel.pending = magic, token, pending
+            self.say("profile_rolled_back")
+            raise
+        self.say("profile_replaced")
+        for user in managed_users(self.users.values()):
+            await self.send_token_update(user)
+
+    async def _start_again(self, channel: Channel) -> None:
+        answer = await self.send_authenticate()
+        if not answer.ok:
+            raise EnrollmentRefused(answer.status)
+        channel.push_magic = draw_uuid(self.rng)
+        at_renewal = self.levers.unlock_token_at_renewal
+        if at_renewal is UnlockTokenAtRenewal.CHANGED:
+            self.unlock_token = self._new_unlock_token()
+        sent = None if at_renewal is UnlockTokenAtRenewal.OMITTED else self.unlock_token
+        answer = await channel.send_token_update(unlock_token=sent, awaiting=None)
+        if not answer.ok:
+            raise EnrollmentRefused(answer.status)
+
+    async def remove_profile(self, *, check_out: bool = True) -> None:
+        """Leave management: one CheckOut if the profile asks for it, then forget everything.
+
+        Source: check-in-and-commands.md 2.5 step 9.
+        """
+        if self._installed is None:
+            return
+        if check_out and self._installed.profile.management.check_out_when_removed:
+            await self.check_out()
+        await self._forget()
+        self.say("profile_removed")
+
+    async def check_out(self) -> Answer:
+        """Send CheckOut once, whatever becomes of it."""
+        installed = self.installed
+        message = messages.check_out(self, installed.profile.management)
+        answer = await self._put(message, CHECK_IN_TYPE)
+        self.say("checked_out", detail=str(answer.status))
+        return answer
+
+    async def erase(self) -> None:
+        """Erase all content: no CheckOut, no users, no passcode, no UnlockToken that still works."""
+        await self._forget()
+        self._wipe()
+        self.passcode_set = False
+        self.say("erased")
+
+    def back_up(self) -> Backup:
+        """What a backup of this device holds of its management."""
+        return Backup(
+            udid=self.udid,
+            installed=self.installed,
+            enrollment_id=self.enrollment_id,
+            push_magic=self.push_magic,
+            unlock_token=self.unlock_token,
+        )
+
+    async def restore_from_backup(self, backup: Backup | None = None) -> None:
+        """Restore a backup; None restores one taken this moment.
+
+        On the device it came from management revives with a new push token and a TokenUpdate alone; on
+        another device nothing does. Source: check-in-and-commands.md 1.4 TU-15, 2.5 step 11.
+        """
+        backup = backup or self.back_up()
+        await self._forget()
+        if backup.udid != self.udid:
+            self.say("backup_of_another_device_restored")
+            return
+        self._installed = backup.installed
+        self.enrollment_id = backup.enrollment_id
+        self.unlock_token = backup.unlock_token
+        self.channel().push_magic = backup.push_magic
+        self.say("backup_restored")
+        await self.send_token_update()
+
+    async def _forget(self) -> None:
+        await self._stop_listening()
+        self._installed = None
+        self._channels = {}
+        self.enrolled = False
+        self.awaiting = False
+        self.enrollment_id = ""
+        self.other_profiles.clear()
+        self.declarative_channels.clear()
+        self.mdm_options.clear()
+        self.bootstrap.forget()
+        for user in self.users.values():
+            user.managed, user.auth_token, user.awaiting = False, None, False
+
+    async def _stop_listening(self) -> None:
+        if self.push is not None:
+            for channel in self._channels.values():
+                await self.push.disconnect(channel.push_token)
+
+    def _read(self, document: bytes) -> EnrollmentProfile:
+        return profile.read_enrollment_profile(document, allow_http=self._allow_http)
+
+    async def _obtain_identity(
+        self,
+        offered: EnrollmentProfile,
+        hostility: Hostility | None,
+        renew: Identity | None = None,
+    ) -> Identity:
+        if isinstance(offered.identity, Pkcs12Request):
+            return open_pkcs12(offered.identity.archive, offered.identity.password)
+        identity = await self.scep_client(offered).obtain(hostility=hostility, renew=renew)
+        self.say("identity_issued", detail=identity.fingerprint[:16])
+        return identity
+
+    def scep_client(self, offered: EnrollmentProfile) -> ScepClient:
+        """The SCEP client this device would use for that profile, to be pulled by hand.
+
+        Raises:
+            NotPossible: the profile's identity does not come by SCEP.
+        """
+        if isinstance(offered.identity, Pkcs12Request):
+            raise NotPossible("the profile carries its identity in itself")
+        return ScepClient(
+            request=offered.identity,
+            http=self._clients(Trust(anchors=offered.anchors)),
+            clock=self.clock,
+            sleeper=self.sleeper,
+            new_key=self._new_key,
+            user_agent=self.personality.user_agent,
+        )
+
+    def _new_unlock_token(self) -> bytes | None:
+        if not self.personality.sends_unlock_token:
+            return None
+        if not self.installed.profile.management.has_right(Rights.LOCK):
+            return None
+        return draw_unlock_token(self.rng)
+
+    # Messages
+
+    async def send_authenticate(self) -> Answer:
+        """Send Authenticate under the installed profile."""
+        message = messages.authenticate(self, self.installed.profile.management)
+        answer = await self._put(message | self.levers.extra_keys, CHECK_IN_TYPE)
+        self.say("authenticated" if answer.ok else "authenticate_failed", detail=str(answer.status))
+        return answer
+
+    async def send_token_update(
+        self,
+        channel: User | str | None = None,
+        *,
+        unlock_token: bytes | Keep | None = KEEP,
+        awaiting: bool | Keep | None = KEEP,
+        push_token: bytes | None = None,
+        push_magic: str | None = None,
+    ) -> Answer:
+        """Send a TokenUpdate, repeated until 2xx, then kept pending until the next contact.
+
+        Args:
+            channel: None is the device's; else a user or a short name.
+            unlock_token: KEEP sends it in the first TokenUpdate of an enrollment (and always under the
+                lever); None leaves the key out; `b""` sends it empty; other bytes become the device's.
+            awaiting: KEEP sends true while the channel waits; None leaves the key out.
+            push_token: a new value, from now on the channel's own.
+            push_magic: the same.
+        """
+        sender = self.channel(channel)
+        if push_token is not None:
+            if self.push is not None:
+                await self.push.disconnect(sender.push_token)
+            sender.push_token = push_token
+        if push_magic is not None:
+            sender.push_magic = push_magic
+        answer = await sender.send_token_update(
+            unlock_token=self._unlock_token_to_send(sender, unlock_token), awaiting=awaiting
+        )
+        if sender.user is None and self.profile is not None:
+            self.enrolled = self.enrolled or answer.ok
+        return answer
+
+    def _unlock_token_to_send(self, sender: Channel, wished: bytes | Keep | None) -> bytes | None:
+        if sender.user is not None:
+            return None if isinstance(wished, Keep) else wished
+        if isinstance(wished, Keep):
+            first = sender.updates_accepted == 0
+            return self.unlock_token if first or self.levers.unlock_token_always else None
+        if wished:
+            self.unlock_token, self.unlock_token_dead = wished, False
+        return wished
+
+    async def change_push_token(self, channel: User | str | None = None) -> Answer:
+        """Get a new push token from Apple and tell the server."""
+        return await self.send_token_update(
+            channel, push_token=self.rng.randbytes(PUSH_TOKEN_BYTES)
+        )
+
+    async def check_in(self, message: messages.Message, channel: str = DEVICE) -> Answer:
+        """Send any check-in message as it is, and obey if the answer ends the enrollment."""
+        return await self._obey(await self._put(message, CHECK_IN_TYPE), channel)
+
+    async def connect(self, message: messages.Message, channel: str = DEVICE) -> Answer:
+        """Send any command report as it is, and obey if the answer ends the enrollment."""
+        return await self._obey(await self._put(message, COMMAND_TYPE), channel)
+
+    async def _put(self, message: messages.Message, media_type: str) -> Answer:
+        installed = self.installed
+        management = installed.profile.management
+        checks_in = media_type == CHECK_IN_TYPE
+        return await self._wire.put(
+            message,
+            url=management.check_in_url if checks_in else management.server_url,
+            media_type=media_type,
+            profile=installed.profile,
+            identity=installed.identity,
+        )
+
+    async def _obey(self, answer: Answer, channel: str) -> Answer:
+        if answer.unenrolls(self.personality):
+            self.say("unenrolled_by_server", channel, str(answer.status))
+            await self.remove_profile()
+        return answer
+
+    # Commands and pushes
+
+    async def idle(self, channel: User | str | None = None) -> Session:
+        """Connect and obey until the server has nothing more; says what happened."""
+        session = await self.channel(channel).session()
+        if channel is None and self._installed is not None:
+            self.enrolled = self.enrolled or self.channel().updates_accepted > 0
+        return session
+
+    async def poll(self, channel: User | str | None = None) -> Session | None:
+        """Come back without a push, if NotNow was the last word; else do nothing (None)."""
+        return await self.idle(channel) if self.channel(channel).polls_by_itself else None
+
+    async def receive_push(self, topic: str, magic: str, channel: User | str | None = None) -> None:
+        """What the push service delivers: connect if topic and magic are right, else ignore it."""
+        await self.channel(channel).receive_push(topic, magic)
+
+    def say_not_now(
+        self,
+        request_types: Collection[str] | None = None,
+        *,
+        until: datetime | None = None,
+    ) -> None:
+        """Put off these commands (None: all that may be) until that moment (None: until `ready`)."""
+        kinds = None if request_types is None else frozenset(request_types)
+        self.levers.reluctances.append(Reluctance(request_types=kinds, until=until))
+
+    def ready(self) -> None:
+        """Put nothing off any more."""
+        self.levers.reluctances.clear()
+
+    # Users and the bootstrap token
+
+    async def user_login(
+        self,
+        short_name: str,
+        *,
+        long_name: str | None = None,
+        password: str = "",
+        mobile: bool = False,
+        managed: bool | None = None,
+        awaiting: bool = False,
+    ) -> User:
+        """Somebody logs in; an unknown name becomes a new account.
+
+        A Mac gives or asks for a SecureToken, escrows its bootstrap token if it is time, and opens the
+        user's channel; a Shared iPad sends the user's TokenUpdate and polls.
+
+        Args:
+            short_name: account name, or Managed Apple Account.
+            long_name: full name of a new account.
+            password: of a new account, for UserAuthenticate.
+            mobile: a network or mobile account.
+            managed: open a user channel or not; None: mobile accounts, and the first local one.
+            awaiting: a new Shared iPad user waits for UserConfigured.
+        """
+        return await logins.log_in(
+            self,
+            short_name,
+            long_name=long_name,
+            password=password,
+            mobile=mobile,
+            managed=managed,
+            awaiting=awaiting,
+        )
+
+    def user_logout(self, short_name: str) -> None:
+        """Somebody logs out."""
+        self.users[short_name].logged_in = False
+        self.say("user_logged_out", short_name)
+
+    async def user_authenticate(self, short_name: str) -> logins.Login:
+        """Send UserAuthenticate for a known account, both requests if the server wants proof."""
+        return await logins.user_authenticate(self, self.users[short_name])
+
+    async def set_bootstrap_token(self, value: bytes | Keep | None = KEEP) -> Answer:
+        """Send SetBootstrapToken; see `BootstrapEscrow.escrow`. As `profiles install -type bootstraptoken`."""
+        return await self.bootstrap.escrow(value)
+
+    async def get_bootstrap_token(self) -> Fetched:
+        """Send GetBootstrapToken."""
+        return await self.bootstrap.fetch()
+
+    def profiles_status(self) -> str:
+        """What `profiles status -type bootstraptoken` prints on this Mac."""
+        return self.bootstrap.status_lines()
+
+    async def update_software(self) -> bool:
+        """Try an update without a user: true if the escrowed token authorised it, false if a user is asked."""
+        done = self.bootstrap.supported and await self.bootstrap.authorizes()
+        self.say("software_updated" if done else "user_asked_to_update")
+        return done

@@ -1,0 +1,81 @@
+"""What a tester may pull on a simulated device to make it late, lossy, forgetful or hostile."""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from ostiary_sim.identity import Identity
+from ostiary_sim.signature import SignatureForm
+
+
+class Keep(enum.Enum):
+    """Stands for an argument that was not given: send what the device would send by itself."""
+
+    KEEP = "as the device would"
+
+
+KEEP: Final = Keep.KEEP
+
+
+class UnlockTokenAtRenewal(enum.Enum):
+    """What an iPhone does with its UnlockToken when its profile is replaced; the documents leave it open."""
+
+    SAME = "sent again, the same bytes"
+    CHANGED = "a new one"
+    OMITTED = "not sent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reluctance:
+    """When to answer NotNow."""
+
+    request_types: frozenset[str] | None
+    """None: to every command."""
+    until: datetime | None
+    """None: until told otherwise."""
+    only_if: Callable[[str], bool] | None = None
+
+    def covers(self, request_type: str, now: datetime) -> bool:
+        """Say whether this command is put off now."""
+        if self.until is not None and now >= self.until:
+            return False
+        if self.only_if is not None and not self.only_if(request_type):
+            return False
+        return self.request_types is None or request_type in self.request_types
+
+
+@dataclass(slots=True, kw_only=True)
+class Levers:
+    """The levers of one device; every default is a well-behaved device."""
+
+    offline: bool = False
+    """Nothing leaves the device."""
+    break_off_after: int | None = None
+    """Lose the connection after receiving so many commands, before executing the last. One session."""
+    lose_reports: int = 0
+    """Execute, then fail to deliver so many reports; they are cached and sent again."""
+    report_twice: bool = False
+    """Send each report a second time."""
+    signature_form: SignatureForm | None = None
+    """Another form than the personality's."""
+    omit_signature: bool = False
+    sign_as: Identity | None = None
+    """Sign with somebody else's identity."""
+    signature_of_other_body: bytes | None = None
+    """Attach the signature of this body instead."""
+    signing_ahead: timedelta = timedelta()
+    """Added to the device's clock in signingTime."""
+    unlock_token_always: bool = False
+    """Send the UnlockToken in every TokenUpdate, not only the first."""
+    unlock_token_at_renewal: UnlockTokenAtRenewal = UnlockTokenAtRenewal.SAME
+    unlock_token_dies_on_use: bool = False
+    """The old UnlockToken is refused after one ClearPasscode."""
+    passcode_error: tuple[str, int] = ("MCPasscodeErrorDomain", 5013)
+    """Domain and code of the ErrorChain for a wrong UnlockToken; the documents name none."""
+    bootstrap_without_udid: bool = False
+    """Send Set- and GetBootstrapToken as their schemas read: without any identity key."""
+    extra_keys: dict[str, object] = field(default_factory=dict)
+    """Further keys for every check-in message."""
+    reluctances: list[Reluctance] = field(default_factory=list)
