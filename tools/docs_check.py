@@ -16,7 +16,7 @@ LINK = re.compile(
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#{1,6}\s+(?P<text>.+?)\s*#*$", re.MULTILINE)
 CODE = re.compile(r"```[a-z]*\n(?P<block>.*?)```|`(?P<span>[^`\n]+)`", re.DOTALL)
-MAKE = re.compile(r"(?:^|[\s;&])make\s+(?P<target>[a-z][a-z-]*)", re.MULTILINE)
+MAKE = re.compile(r"(?:^|[\s;&])make[ \t]+(?P<target>[a-z][a-z-]*)", re.MULTILINE)
 COMMAND = re.compile(
     r"(?:^|[\s/;&])ostiary(?P<words>(?:[ \t]+[a-z][a-z-]*(?=\s|$))+)", re.MULTILINE
 )

@@ -197,13 +197,15 @@ def ways_to_a_venv(root: Path) -> Iterator[tuple[str, list[list[str]]]]:
     if program := shutil.which("virtualenv"):
         yield "the virtualenv command", [[program, "--python", python, venv]]
     if program := shutil.which("uv"):
-        yield (
-            "uv",
-            [
-                [program, "venv", "--python", python, venv],
-                [program, "pip", "install", "--python", inside, *pinned[1:]],
-            ],
-        )
+        # uv has its own list of authorities too; behind an inspecting proxy the system's is the right one.
+        for trusting in ([], ["env", "UV_SYSTEM_CERTS=1", "UV_NATIVE_TLS=1"]):
+            yield (
+                "uv",
+                [
+                    [program, "venv", "--python", python, venv],
+                    [*trusting, program, "pip", "install", "--python", inside, *pinned[1:]],
+                ],
+            )
 
 
 def install_debian_venv() -> None:

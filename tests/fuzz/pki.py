@@ -3,6 +3,7 @@
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -101,9 +102,20 @@ def openssl_sign(signers: Issued | Sequence[Issued], body: bytes, *options: str)
             )
             arguments += ["-signer", str(pem)]
         subprocess.run(
-            ["openssl", "cms", "-sign", "-binary", "-in", "body", "-outform", "DER", "-out", "p7"]
-            + arguments
-            + list(options),
+            [
+                "openssl",
+                "cms",
+                "-sign",
+                "-binary",
+                "-in",
+                "body",
+                "-outform",
+                "DER",
+                "-out",
+                "p7",
+                *arguments,
+                *options,
+            ],
             cwd=at,
             check=True,
             capture_output=True,
@@ -121,8 +133,20 @@ def openssl_verifies(message: bytes, body: bytes | None) -> bool:
             (at / "body").write_bytes(body)
             content = ["-content", "body"]
         done = subprocess.run(
-            ["openssl", "cms", "-verify", "-binary", "-noverify", "-inform", "DER", "-in", "p7"]
-            + ["-out", "content", *content],
+            [
+                "openssl",
+                "cms",
+                "-verify",
+                "-binary",
+                "-noverify",
+                "-inform",
+                "DER",
+                "-in",
+                "p7",
+                "-out",
+                "content",
+                *content,
+            ],
             cwd=at,
             check=False,
             capture_output=True,
@@ -136,10 +160,27 @@ def to_indefinite(encoded: bytes) -> bytes:
     while encoded:
         _, _, _, header, contents, trailer = parser.parse(encoded)
         if header[0] & 0x20:
-            rewritten += header[:1] + b"\x80" + to_indefinite(contents) + b"\0\0"
+            tag = header[:1]
+            while tag[0] & 0x1F == 0x1F and (len(tag) == 1 or tag[-1] & 0x80):
+                tag = header[: len(tag) + 1]
+            rewritten += tag + b"\x80" + to_indefinite(contents) + b"\0\0"
         else:
             rewritten += header + contents
         encoded = encoded[len(header + contents + trailer) :]
+    return rewritten
+
+
+def to_definite(encoded: bytes) -> bytes:
+    """The same BER value with the shortest definite lengths, by asn1crypto's parser instead of ours."""
+    rewritten = b""
+    while encoded:
+        _, _, _, header, contents, trailer = parser.parse(encoded)
+        encoded = encoded[len(header + contents + trailer) :]
+        if header[0] & 0x20 and header[0] & 0x1F != 0x1F:
+            with suppress(ValueError):  # what nobody reads need not be BER inside
+                contents = to_definite(contents)
+            header = header[:1] + core.OctetString(contents).dump()[1 : -len(contents) or None]
+        rewritten += header + contents
     return rewritten
 
 

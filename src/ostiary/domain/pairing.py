@@ -1,14 +1,13 @@
 """A device acts only as itself: its certificate is bound to one relationship, checked in every decision."""
 
 from dataclasses import replace
-from datetime import datetime
 
 from ostiary.domain.answer import Goodbye
 from ostiary.domain.decision import Snapshot
 from ostiary.domain.enrollment import Enrollment, State
 from ostiary.domain.visitor import DeviceIdentity
 from ostiary.errors import Refused
-from ostiary.protocol.mdm.identity import Channel
+from ostiary.protocol.mdm.identity import Channel, EnrollmentId
 
 
 class CertificateNotPaired(Refused):
@@ -77,7 +76,11 @@ def rolled_back(seen: Snapshot, device: Enrollment) -> Enrollment:
     return replace(device, state=State.ENROLLED) if uses_old_certificate(seen, device) else device
 
 
-def seen_recently(device: Enrollment, now: datetime) -> datetime:
-    """When this side of a contest last showed itself, at the latest now."""
-    moments = [device.authenticated_at, device.last_seen_at or device.authenticated_at]
-    return min(now, max(moments))
+def require_enrolled(state: State, device_id: EnrollmentId, *, enrolled: bool) -> None:
+    """Refuse a device that is out, and with `enrolled` one that has not sent its first TokenUpdate. (2.4 row 4)
+
+    Raises:
+        EnrollmentIsOut
+    """
+    if not state.is_served and (enrolled or state is not State.PENDING):
+        raise EnrollmentIsOut(enrollment_id=device_id)

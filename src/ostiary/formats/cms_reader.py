@@ -203,6 +203,9 @@ def _algorithm(message: bytes, field: Element) -> bytes:
     if field.tag != der.SEQUENCE:
         raise NotASignedMessage("an algorithm is not a sequence")
     name = expect(message, field.start, field.stop, der.OBJECT_IDENTIFIER)
+    # What we accept has no parameters that mean anything: NULL, or a curve that the certificate names, too.
+    if name.stop != field.stop and read_element(message, name.stop, field.stop).stop != field.stop:
+        raise NotASignedMessage("bytes follow an algorithm")
     return message[name.start : name.stop]
 
 

@@ -18,7 +18,7 @@ from ostiary.formats.plist_rules import (
 )
 
 _BLANK: Final = " \t\r\n"
-_INTEGER: Final = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})", re.ASCII)
+_INTEGER: Final = re.compile(r"[ \t\r\n]*[+-]?[0-9]{1,20}[ \t\r\n]*|0x[0-9a-fA-F]{1,16}")
 _REAL: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
 _LONGEST_NUMBER: Final = 400  # a double written out in full has some 330 digits
 _DATE: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)Z", re.ASCII)
@@ -58,7 +58,7 @@ def decode_xml(document: bytes, limits: Limits) -> PlistValue:
 def _check_declaration(version: str, encoding: str | None, _standalone: int) -> None:
     if version != "1.0":
         raise NotAPropertyList("the document is not XML 1.0")
-    if encoding is not None and encoding.lower() not in ("utf-8", "utf8", "us-ascii"):
+    if encoding is not None and encoding.lower() != "utf-8":
         raise NotAPropertyList("the declared encoding is not UTF-8")
 
 
@@ -197,10 +197,9 @@ def _read_data(text: str) -> bytes:
 
 
 def _read_integer(text: str) -> int:
-    digits = text.strip(_BLANK)
-    if _INTEGER.fullmatch(digits) is None:
+    if _INTEGER.fullmatch(text) is None:
         raise NotAPropertyList("an integer is not a number")
-    value = int(digits, 16 if "x" in digits.lower() else 10)
+    value = int(text, 16 if text.startswith("0x") else 10)
     if not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
         raise NotAPropertyList("an integer has more than 64 bits")
     return value
@@ -217,7 +216,7 @@ def _read_real(text: str) -> float:
 
 
 def _read_date(text: str) -> datetime:
-    parts = _DATE.fullmatch(text.strip(_BLANK))
+    parts = _DATE.fullmatch(text)
     if parts is None:
         raise NotAPropertyList("a date is not of the form 2030-01-31T12:00:00Z")
     try:

@@ -23,7 +23,9 @@ class KeyFileExists(Conflicting):
 class KeyFileMissing(Unavailable):
     """A key file is not there, or cannot be read by us."""
 
-    hint = "Restore the keys directory that belongs to this database, readable for the server's user."
+    hint = (
+        "Restore the keys directory that belongs to this database, readable for the server's user."
+    )
 
 
 class KeyFileExposed(Unavailable):

@@ -32,13 +32,17 @@ _SHORTEST: Final = _HEADER + _NONCE_BYTES + _TAG_BYTES
 class RootKeyDoesNotMatch(Unavailable):
     """The root key is not the one that this database's keys were wrapped with."""
 
-    hint = "Restore the keys directory that belongs to this database; a new root key cannot open it."
+    hint = (
+        "Restore the keys directory that belongs to this database; a new root key cannot open it."
+    )
 
 
 class EpochKeyDamaged(Unavailable):
     """A wrapped tenant key in the database was altered, or one of a tenant's keys is missing."""
 
-    hint = "Restore the database from a backup; values sealed under this key do not open without it."
+    hint = (
+        "Restore the database from a backup; values sealed under this key do not open without it."
+    )
 
 
 class TenantWithoutKeys(Unavailable):

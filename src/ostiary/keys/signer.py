@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from typing_extensions import override
 
 from ostiary.keys.file import KeyFileDamaged, read_key_file
 from ostiary.ports.signer import NotDecipherable, PublicKey, SignatureScheme, SignerUnavailable
@@ -25,6 +26,7 @@ class FileSigner:
     def __init__(self, key: PrivateKey) -> None:
         self._key = key
 
+    @override
     def __repr__(self) -> str:
         return f"<FileSigner: {type(self._key).__name__}>"
 

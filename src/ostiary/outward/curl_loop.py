@@ -22,6 +22,7 @@ class CurlLoop:
         self._waiting: dict[pycurl.Curl, asyncio.Future[tuple[int, str]]] = {}
         self._watched: set[int] = set()
         self._closing = False
+        self._closed = False
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
         self._multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, connections)
@@ -49,7 +50,7 @@ class CurlLoop:
             self._close()
 
     def _watch(self, action: int, socket: int, _multi: object, _data: object) -> None:
-        """libcurl wants to hear of other events on this socket than before."""
+        """Follow which events libcurl waits for on a socket."""
         if socket in self._watched:
             self._loop.remove_reader(socket)
             self._loop.remove_writer(socket)
@@ -62,11 +63,11 @@ class CurlLoop:
             self._watched.add(socket)
 
     def _set_timer(self, milliseconds: int) -> None:
-        """libcurl wants to be called after so long, at once, or not at all."""
+        """Follow when libcurl wants to be called: after so long, at once, or not at all."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if milliseconds != _NEVER and not self._multi.closed():
+        if milliseconds != _NEVER and not self._closed:
             self._timer = self._loop.call_later(milliseconds / 1000, self._on_timer)
 
     def _on_timer(self) -> None:
@@ -77,7 +78,7 @@ class CurlLoop:
         self._turn(lambda: self._multi.socket_action(socket, event))
 
     def _turn(self, act: Callable[[], object]) -> None:
-        if self._multi.closed():
+        if self._closed:
             return
         act()
         more = 1
@@ -95,8 +96,9 @@ class CurlLoop:
             done.set_result((number, words))
 
     def _close(self) -> None:
-        if self._waiting or self._multi.closed():
+        if self._waiting or self._closed:
             return
+        self._closed = True
         self._set_timer(_NEVER)
         self._multi.close()
         for socket in self._watched:

@@ -64,7 +64,7 @@ class FrontDoor:
         place = self._find(scope)
         try:
             await self._lead(place, scope, receive, answer)
-        except Exception as error:  # noqa: BLE001 - the one place where whatever rises becomes an answer
+        except Exception as error:
             log_problem(error)
             if answer.status == 0:
                 door = place.door if place else Door.DEVICE
@@ -81,9 +81,7 @@ class FrontDoor:
             )
             structlog.contextvars.clear_contextvars()
 
-    async def _lead(
-        self, place: _Place | None, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _lead(self, place: _Place | None, scope: Scope, receive: Receive, send: Send) -> None:
         if place is None:
             await PlainTextResponse("Not Found\n", 404)(scope, receive, send)
             return

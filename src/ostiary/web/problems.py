@@ -20,8 +20,13 @@ from ostiary.errors import (
     TooLarge,
     Unavailable,
 )
+from ostiary.services.api_tokens import ApiTokenExpired, ApiTokenUnknown
 
 RETRY_AFTER_SECONDS: Final = 5
+SIGN_IN: Final = {
+    "WWW-Authenticate": 'Basic realm="nanomdm"'
+}  # the realm that NanoMDM's users know
+_WITHOUT_TOKEN: Final = (ApiTokenUnknown, ApiTokenExpired)
 
 _log = structlog.get_logger()
 
@@ -106,10 +111,12 @@ def family_of(error: OstiaryError) -> type[OstiaryError] | None:
 
 
 def status_of(error: Exception, door: Door) -> HTTPStatus:
-    """The HTTP status that an error means at a door. Never 401 and, for devices, never 403. (3.7)"""
+    """The HTTP status that an error means at a door. For devices never 401 and never 403. (3.7)"""
     family = family_of(error) if isinstance(error, OstiaryError) else None
     if family is None:
         return HTTPStatus.INTERNAL_SERVER_ERROR
+    if isinstance(error, _WITHOUT_TOKEN) and door in {Door.NANO, Door.API}:
+        return HTTPStatus.UNAUTHORIZED  # programs sign in; the other doors know no API tokens
     return _STATUS[door][family]
 
 
@@ -122,12 +129,16 @@ def render_problem(error: Exception, door: Door, *, request_id: str) -> Response
     headers = {"Cache-Control": "no-store"}
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if status is HTTPStatus.UNAUTHORIZED:
+        headers |= SIGN_IN
     known = (
         error if isinstance(error, OstiaryError) and family_of(error) else None
     )  # a bug shows nothing
     match door:
         case Door.DEVICE | Door.ENROLLMENT:
             return _plain(known, status, headers, request_id)
+        case Door.NANO if status is HTTPStatus.UNAUTHORIZED:
+            return Response("Unauthorized\n", status, headers=headers, media_type="text/plain")
         case Door.NANO:
             said = str(known) if known else f"internal error, reference {request_id}"
             return nano_json({"error": said}, status, headers)

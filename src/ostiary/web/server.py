@@ -54,7 +54,7 @@ class Listener:
     def __init__(self, app: ASGIApp, bounds: Bounds, *, tls: ssl.SSLContext | None = None) -> None:
         self.bounds = bounds
         self.state = ServerState()
-        self.idle: dict["BoundedProtocol", None] = {}
+        self.idle: dict[BoundedProtocol, None] = {}
         """Connections between two requests, longest idle first."""
         self._tls = tls
         self._config = Config(
@@ -209,7 +209,9 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._in_headers = True
         self._header_bytes = self._body_bytes = self._silent_bytes = 0
-        self._heard_body = True  # a new message began within this read, so what came before is paid for
+        self._heard_body = (
+            True  # a new message began within this read, so what came before is paid for
+        )
 
     @override
     def on_url(self, url: bytes) -> None:
@@ -219,7 +221,9 @@ class BoundedProtocol(HttpToolsProtocol):
     @override
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count_header(len(name) + len(value) + 4)
-        if self._in_headers:  # a trailer is no header: it would get past a proxy that strips headers
+        if (
+            self._in_headers
+        ):  # a trailer is no header: it would get past a proxy that strips headers
             super().on_header(name, value)
 
     @override

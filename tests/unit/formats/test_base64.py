@@ -3,10 +3,13 @@
 import base64
 
 import pytest
+
 from ostiary.formats.base64 import NotBase64, decode_strict
 
 
-@pytest.mark.parametrize("value", [b"", b"A", b"AB", b"ABC", b"\xff\xfe\xfd\xfc", bytes(range(256))])
+@pytest.mark.parametrize(
+    "value", [b"", b"A", b"AB", b"ABC", b"\xff\xfe\xfd\xfc", bytes(range(256))]
+)
 def test_what_the_standard_library_spells_is_read(value: bytes) -> None:
     text = base64.b64encode(value)
     assert decode_strict(text, whitespace=False) == value

@@ -2,6 +2,7 @@
 
 import pytest
 from asn1crypto import core
+
 from ostiary.formats.der import (
     IndefiniteLength,
     NotDer,
@@ -60,7 +61,10 @@ def test_more_children_than_allowed_are_not_der() -> None:
         ("3007 3080 0401aa 0000", "3005 3003 0401aa"),
         ("2480 0401aa 0401bb 0000", "2406 0401aa 0401bb"),
         ("7f8121 80 0500 0000", "7f8121 02 0500"),
-        ("30 81 02 05 00", "30 81 02 05 00"),  # odd and definite: the bytes stay, a signature may cover them
+        (
+            "30 81 02 05 00",
+            "30 81 02 05 00",
+        ),  # odd and definite: the bytes stay, a signature may cover them
     ],
 )
 def test_indefinite_lengths_become_definite(indefinite: str, definite: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from ostiary.formats.plist import FieldHasWrongType, FieldMissing, Fields
 
 SENT = Fields(

@@ -2,8 +2,10 @@
 
 import plistlib
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
+
 from ostiary.errors import Malformed, TooLarge
 from ostiary.formats import plist
 from ostiary.formats.plist import Limits, RootIsNotADictionary
@@ -83,7 +85,7 @@ def test_more_values_than_the_limit_are_too_many(form: plistlib.PlistFormat) -> 
 
 @pytest.mark.parametrize("form", [plistlib.FMT_XML, plistlib.FMT_BINARY])
 def test_depth_has_a_bound(form: plistlib.PlistFormat) -> None:
-    value: object = "bottom"
+    value: Any = "bottom"
     for _ in range(40):
         value = {"k": value}
     body = plistlib.dumps(value, fmt=form)

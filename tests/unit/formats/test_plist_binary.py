@@ -5,6 +5,7 @@ import struct
 import uuid
 
 import pytest
+
 from ostiary.errors import Malformed, TooLarge
 from ostiary.formats import plist
 from ostiary.formats.plist import Limits
@@ -138,7 +139,9 @@ def test_an_enormous_count_is_too_large(count: int) -> None:
         plist.read_dict(document([b"\xd0"], count=count))
 
 
-@pytest.mark.parametrize("objects", [[b"\xd1\x01\x00", b"\x51k"], [b"\xd1\x01\x02", b"\x51k", b"\xa2\x01\x02"]])
+@pytest.mark.parametrize(
+    "objects", [[b"\xd1\x01\x00", b"\x51k"], [b"\xd1\x01\x02", b"\x51k", b"\xa2\x01\x02"]]
+)
 def test_an_object_that_contains_itself_is_malformed(objects: list[bytes]) -> None:
     with pytest.raises(Malformed):
         plist.read_dict(document(objects))

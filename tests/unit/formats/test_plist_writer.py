@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+
 from ostiary.formats import plist
 from ostiary.formats.plist import NotEncodable
 
@@ -25,7 +26,9 @@ def test_plistlib_and_our_reader_read_what_we_write() -> None:
 
 
 def test_the_order_of_keys_does_not_change_the_bytes() -> None:
-    assert plist.encode({"a": 1, "b": {"c": 2, "d": 3}}) == plist.encode({"b": {"d": 3, "c": 2}, "a": 1})
+    assert plist.encode({"a": 1, "b": {"c": 2, "d": 3}}) == plist.encode(
+        {"b": {"d": 3, "c": 2}, "a": 1}
+    )
 
 
 def test_a_moment_is_written_in_utc_to_the_second() -> None:
@@ -35,6 +38,7 @@ def test_a_moment_is_written_in_utc_to_the_second() -> None:
     assert plist.read_dict(plist.encode({"At": early})).as_mapping() == {"At": early}
 
 
+MOMENT_WITHOUT_ZONE = datetime(2030, 1, 1)  # noqa: DTZ001  # the wrong thing on purpose
 LOOP: dict[str, Any] = {}
 LOOP["again"] = LOOP
 
@@ -42,9 +46,9 @@ LOOP["again"] = LOOP
 @pytest.mark.parametrize(
     "value",
     ["\0", "\x1b[31m", "\x0b", "\ud800", "\ufffe", 2**64, -(2**63) - 1, float("nan"), float("inf"), None, {1, 2},
-     datetime(2030, 1, 1), datetime.min.replace(tzinfo=timezone(timedelta(hours=2))), {1: "a"}, {"\0": 1},
+     MOMENT_WITHOUT_ZONE, datetime.min.replace(tzinfo=timezone(timedelta(hours=2))), {1: "a"}, {"\0": 1},
      object(), LOOP],
-)  # fmt: skip  # noqa: DTZ001
+)  # fmt: skip
 def test_what_has_no_form_is_an_error(value: Any) -> None:
     """A name that breaks the document would break the device's queue. (users.md 5.4 item 9)"""
     with pytest.raises(NotEncodable):

@@ -1,6 +1,7 @@
 """The XML form: what Apple writes is read, and every deviation is malformed."""
 
 import pytest
+
 from ostiary.errors import Malformed
 from ostiary.formats import plist
 from ostiary.formats.plist import Limits

@@ -58,7 +58,7 @@ def test_a_link_that_leads_nowhere_is_named(
 
 
 def test_a_make_target_in_code_must_exist_and_prose_is_let_be(write: Write, tmp_path: Path) -> None:
-    page = write("We make do.\n\n`make help`\n\n```\nmake set-up\nmake tea\n```\n")
+    page = write("We make do.\n\n`make` or `make help`\n\n```\nmake\nmake set-up\nmake tea\n```\n")
     assert list(unknown_targets(page, tmp_path)) == ["README.md: make tea is not in the Makefile"]
 
 

@@ -1,0 +1,333 @@
+"""The check-in door: each message sealed, decided in one load and one commit, and answered after the commit."""
+
+import secrets
+from collections.abc import Callable
+from uuid import uuid4
+
+import structlog
+
+from ostiary.domain.answer import (
+    Accepted,
+    Declined,
+    EscrowedToken,
+    Goodbye,
+    LoginChallenge,
+    LoginDecided,
+    Refusal,
+)
+from ostiary.domain.authenticate import Arrival, apply_authenticate
+from ostiary.domain.bootstrap import apply_get, apply_set
+from ostiary.domain.check_out import apply_check_out
+from ostiary.domain.contest import settling
+from ostiary.domain.decision import Ask, ByCertificate, Change, QueueView, Snapshot
+from ostiary.domain.enrollment import EnrollmentKey
+from ostiary.domain.ledger import SealedToken
+from ostiary.domain.pairing import CertificateNotPaired, require_enrolled, require_paired
+from ostiary.domain.policy import Policy
+from ostiary.domain.push_value import encode_push_value
+from ostiary.domain.token import Holder, KeyedDigest, RecordId, TokenKind
+from ostiary.domain.token_update import Update, apply_token_update
+from ostiary.domain.user_login import Login, apply_login
+from ostiary.domain.visitor import DeviceIdentity
+from ostiary.formats import plist
+from ostiary.ports.clock import Clock
+from ostiary.ports.sealer import Sealer, SealLabel
+from ostiary.ports.storage import AnswerT, Enrollments
+from ostiary.ports.trace import Trace, no_trace
+from ostiary.protocol.mdm.checkin import (
+    Authenticate,
+    CheckinMessage,
+    CheckOut,
+    DeclarativeManagement,
+    GetBootstrapToken,
+    GetToken,
+    ReturnToService,
+    SetBootstrapToken,
+    TokenUpdate,
+    UserAuthenticate,
+)
+from ostiary.protocol.mdm.identity import Channel, EnrollmentId
+from ostiary.secret import Secret
+from ostiary.services.adoption import adopt
+from ostiary.services.declarations import answer_declarative_management
+from ostiary.services.farewell import say_goodbye
+from ostiary.services.minted_tokens import refuse_to_mint
+from ostiary.services.network_users import NetworkUsers
+from ostiary.services.reply import Farewell, Media, Reply, UserIsNotManaged
+
+log = structlog.get_logger()
+
+Answer = Accepted | Declined | Goodbye | Refusal | EscrowedToken | LoginChallenge | LoginDecided
+
+
+class CheckinService:
+    """Handles the nine messages. One door: what holds for every message is written here, once."""
+
+    def __init__(
+        self,
+        enrollments: Enrollments,
+        sealer: Sealer,
+        clock: Clock,
+        policy: Callable[[], Policy],
+        *,
+        network_users: NetworkUsers,
+        trace: Trace = no_trace,
+    ) -> None:
+        self._enrollments = enrollments
+        self._sealer = sealer
+        self._clock = clock
+        self._policy = policy
+        self._network_users = network_users
+        self._trace = trace
+
+    async def handle(self, identity: DeviceIdentity, message: CheckinMessage) -> Reply | Farewell:
+        """Answer one message of a proven certificate. What was to be kept is on disk when this returns.
+
+        Raises:
+            Refused, Malformed: the device may not, or said nonsense; never answered 401.
+            UserIsNotManaged: answered 410, user channels only.
+            Unavailable: nothing was stored; the device repeats.
+        """
+        try:
+            return await self._decide(identity, message)
+        except CertificateNotPaired:
+            if isinstance(message, Authenticate) or not await self._adopt(identity, message):
+                raise
+            return await self._decide(identity, message)
+
+    async def _decide(self, identity: DeviceIdentity, message: CheckinMessage) -> Reply | Farewell:
+        match message:
+            case Authenticate():
+                return await self._authenticate(identity, message)
+            case TokenUpdate():
+                return await self._token_update(identity, message)
+            case CheckOut():
+                return await self._check_out(identity, message)
+            case UserAuthenticate():
+                return await self._user_authenticate(identity, message)
+            case SetBootstrapToken():
+                return await self._set_bootstrap_token(identity, message)
+            case GetBootstrapToken():
+                return await self._get_bootstrap_token(identity, message)
+            case GetToken():
+                return await self._get_token(identity, message)
+            case DeclarativeManagement():
+                return await self._declarative_management(identity, message)
+            case ReturnToService():
+                return await self._return_to_service(identity, message)
+
+    async def _authenticate(
+        self, identity: DeviceIdentity, message: Authenticate
+    ) -> Reply | Farewell:
+        arrival = Arrival(
+            message=message,
+            identity=identity,
+            key=EnrollmentKey(uuid4().hex),
+            now=self._clock.now(),
+        )
+        ask = Ask(who=_by(identity, message.channel), relationships=True, topic=message.topic)
+        change = await self._ask(ask, lambda seen: apply_authenticate(seen, arrival))
+        return _plain(change.answer)
+
+    async def _token_update(
+        self, identity: DeviceIdentity, message: TokenUpdate
+    ) -> Reply | Farewell:
+        if message.unlock_token is not None and message.channel.is_user_channel:
+            log.warning("unlock_token_on_user_channel_dropped", enrollment_id=message.channel.id)
+        address = Secret(
+            encode_push_value(message.push.token.reveal(), message.push.magic.reveal())
+        )
+        keeps_unlock = message.unlock_token is not None and not message.channel.is_user_channel
+        update = Update(
+            message=message,
+            identity=identity,
+            push=self._sealed(identity, message.channel.id, TokenKind.PUSH, address),
+            unlock=self._sealed(
+                identity, message.channel.id, TokenKind.UNLOCK, message.unlock_token
+            )
+            if keeps_unlock and message.unlock_token is not None
+            else None,
+            auth_token=self._digest(identity, message.auth_token),
+            key=EnrollmentKey(uuid4().hex),
+            seed=uuid4(),
+            policy=self._policy(),
+            now=self._clock.now(),
+        )
+        self._trace("sealed")
+        ask = Ask(
+            who=_by(identity, message.channel), topic=message.push.topic, queue=QueueView.WHOLE
+        )
+        change = await self._ask(ask, lambda seen: apply_token_update(seen, update))
+        return _plain(change.answer)
+
+    async def _check_out(self, identity: DeviceIdentity, message: CheckOut) -> Reply | Farewell:
+        now = self._clock.now()
+        ask = Ask(who=_by(identity, message.channel), relationships=True)
+        change = await self._ask(ask, lambda seen: apply_check_out(seen, message, identity, now))
+        return _plain(change.answer)
+
+    async def _user_authenticate(
+        self, identity: DeviceIdentity, message: UserAuthenticate
+    ) -> Reply | Farewell:
+        token = Secret(secrets.token_urlsafe(32).encode())
+        login = Login(
+            message=message,
+            identity=identity,
+            nonce=secrets.token_hex(16),
+            auth_token=self._sealer.digest(identity.tenant, token),
+            answered_nonce=self._network_users.proven_nonce(message.digest_response),
+            key=EnrollmentKey(uuid4().hex),
+            policy=self._policy(),
+            now=self._clock.now(),
+        )
+        change = await self._ask(
+            Ask(who=_by(identity, message.channel)), lambda seen: apply_login(seen, login)
+        )
+        match change.answer:
+            case LoginChallenge(nonce):
+                challenge = "" if nonce is None else self._network_users.challenge(nonce)
+                return Reply(Media.PLIST, plist.encode({"DigestChallenge": challenge}))
+            case LoginDecided(proven):
+                given = token.reveal().decode() if proven else ""
+                return Reply(Media.PLIST, plist.encode({"AuthToken": given}))
+            case answer:
+                return _plain(answer)
+
+    async def _set_bootstrap_token(
+        self, identity: DeviceIdentity, message: SetBootstrapToken
+    ) -> Reply | Farewell:
+        token = None
+        if message.bootstrap_token is not None:
+            holder = message.channel.id if message.channel else await self._bound_id(identity)
+            token = self._sealed(identity, holder, TokenKind.BOOTSTRAP, message.bootstrap_token)
+        self._trace("sealed")
+        now = self._clock.now()
+        change = await self._ask(
+            Ask(who=_by(identity, message.channel)),
+            lambda seen: apply_set(seen, message.channel, token, identity, now),
+        )
+        return _plain(change.answer)
+
+    async def _get_bootstrap_token(
+        self, identity: DeviceIdentity, message: GetBootstrapToken
+    ) -> Reply | Farewell:
+        now = self._clock.now()
+        change = await self._ask(
+            Ask(who=_by(identity, message.channel), value_of=TokenKind.BOOTSTRAP),
+            lambda seen: apply_get(seen, message.channel, identity, now),
+        )
+        match change.answer:
+            case EscrowedToken(None):
+                log.warning("bootstrap_token_asked_and_none_held", fingerprint=identity.fingerprint)
+                return Reply(Media.PLIST, plist.encode({"BootstrapToken": b""}))
+            case EscrowedToken(record) if record is not None:
+                value = self._sealer.unseal(
+                    record.value,
+                    SealLabel(
+                        tenant=record.tenant,
+                        holder=record.holder,
+                        kind=record.kind,
+                        record_id=record.id,
+                    ),
+                )
+                log.info(
+                    "bootstrap_token_handed_out",
+                    enrollment_id=record.holder,
+                    generation=record.generation,
+                )
+                return Reply(Media.PLIST, plist.encode({"BootstrapToken": value.reveal()}))
+            case answer:
+                return _plain(answer)
+
+    async def _get_token(self, identity: DeviceIdentity, message: GetToken) -> Reply | Farewell:
+        gone = await self._served(identity, message.channel)
+        return gone or refuse_to_mint(message)
+
+    async def _declarative_management(
+        self, identity: DeviceIdentity, message: DeclarativeManagement
+    ) -> Reply | Farewell:
+        gone = await self._served(identity, message.channel, enrolled=True)
+        return gone or answer_declarative_management(message)
+
+    async def _return_to_service(
+        self, identity: DeviceIdentity, message: ReturnToService
+    ) -> Reply | Farewell:
+        gone = await self._served(identity, message.channel)
+        if gone:
+            return gone
+        # No policy wants this device reset: Enabled false is the answer that leaves it as it is. (1.3.8)
+        return Reply(Media.PLIST, plist.encode({"ReturnToService": {"Enabled": False}}))
+
+    async def _served(
+        self, identity: DeviceIdentity, channel: Channel, *, enrolled: bool = False
+    ) -> Farewell | None:
+        """Check the binding for a message that changes nothing; a farewell if the operator released the device."""
+        now = self._clock.now()
+
+        def rule(seen: Snapshot) -> Change[Accepted | Goodbye]:
+            device = require_paired(seen, identity, channel)
+            if isinstance(device, Goodbye):
+                return Change(at=now, answer=device)
+            require_enrolled(device.state, device.id, enrolled=enrolled)
+            return Change(at=now, answer=Accepted(), seen=device.key)
+
+        change = await self._ask(Ask(who=_by(identity, channel)), rule)
+        return say_goodbye(change.answer) if isinstance(change.answer, Goodbye) else None
+
+    async def _ask(self, ask: Ask, rule: Callable[[Snapshot], Change[AnswerT]]) -> Change[AnswerT]:
+        return await self._enrollments.decide(
+            ask, settling(rule, self._policy(), self._clock.now())
+        )
+
+    async def _adopt(self, identity: DeviceIdentity, message: CheckinMessage) -> bool:
+        channel = message.channel
+        if channel is None:
+            return False
+        return await adopt(self._enrollments, identity, channel, self._policy(), self._clock)
+
+    async def _bound_id(self, identity: DeviceIdentity) -> EnrollmentId:
+        """Whom the certificate speaks for, for a message that names nobody. (1.3.6)"""
+        now = self._clock.now()
+
+        def rule(seen: Snapshot) -> Change[EnrollmentId]:
+            if seen.device is None:
+                raise CertificateNotPaired(fingerprint=identity.fingerprint)
+            return Change(at=now, answer=seen.device.id)
+
+        change = await self._enrollments.decide(Ask(who=_by(identity, None)), rule)
+        return change.answer
+
+    def _sealed(
+        self, identity: DeviceIdentity, holder: EnrollmentId, kind: TokenKind, value: Secret
+    ) -> SealedToken:
+        record_id = RecordId(secrets.token_hex(16))
+        label = SealLabel(
+            tenant=identity.tenant, holder=Holder(holder), kind=kind, record_id=record_id
+        )
+        return SealedToken(
+            record_id=record_id,
+            kind=kind,
+            value=self._sealer.seal(value, label),
+            digest=self._sealer.digest(identity.tenant, value),
+            size=len(value),
+        )
+
+    def _digest(self, identity: DeviceIdentity, value: Secret | None) -> KeyedDigest | None:
+        return None if value is None else self._sealer.digest(identity.tenant, value)
+
+
+def _by(identity: DeviceIdentity, channel: Channel | None) -> ByCertificate:
+    return ByCertificate(fingerprint=identity.fingerprint, channel=channel, tenant=identity.tenant)
+
+
+def _plain(answer: Answer) -> Reply | Farewell:
+    """The reply to an answer that carries nothing to say."""
+    match answer:
+        case Goodbye():
+            return say_goodbye(answer)
+        case Declined():
+            raise UserIsNotManaged
+        case Refusal(error):
+            raise error
+        case _:
+            return Reply.EMPTY

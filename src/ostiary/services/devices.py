@@ -1,0 +1,63 @@
+"""What operators decide about devices by name: to let one go, to vouch for a certificate."""
+
+from ostiary.domain.decision import Ask, AuditEntry, ByName
+from ostiary.domain.enrollment import Enrollment
+from ostiary.domain.operator import apply_accept, apply_release
+from ostiary.domain.token import Fingerprint, TenantId
+from ostiary.ports.clock import Clock
+from ostiary.ports.storage import Enrollments
+from ostiary.protocol.mdm.identity import EnrollmentId
+
+
+class DeviceDesk:
+    """Carries out people's decisions about enrollments, each with its audit entry in the same commit."""
+
+    def __init__(self, enrollments: Enrollments, clock: Clock) -> None:
+        self._enrollments = enrollments
+        self._clock = clock
+
+    async def release(
+        self, tenant: TenantId, enrollment_id: EnrollmentId, *, actor: str, reason: str
+    ) -> Enrollment:
+        """Let a device go: it is told to leave management at its next request.
+
+        Raises:
+            EnrollmentUnknown, NotADevice
+        """
+        audit = AuditEntry(
+            tenant=tenant, actor=actor, verb="device-release", subject=enrollment_id, reason=reason
+        )
+        now = self._clock.now()
+        ask = Ask(who=ByName(tenant=tenant, enrollment_id=enrollment_id))
+        change = await self._enrollments.decide(
+            ask, lambda seen: apply_release(seen, enrollment_id, audit, now)
+        )
+        return change.answer
+
+    async def accept_certificate(
+        self,
+        tenant: TenantId,
+        enrollment_id: EnrollmentId,
+        fingerprint: Fingerprint | None,
+        *,
+        actor: str,
+        reason: str,
+    ) -> Enrollment:
+        """Settle a contest for the newcomer, or let a named certificate in once.
+
+        Raises:
+            EnrollmentUnknown, NotADevice, NothingToAccept
+        """
+        audit = AuditEntry(
+            tenant=tenant,
+            actor=actor,
+            verb="accept-certificate",
+            subject=enrollment_id,
+            reason=reason,
+        )
+        now = self._clock.now()
+        ask = Ask(who=ByName(tenant=tenant, enrollment_id=enrollment_id), relationships=True)
+        change = await self._enrollments.decide(
+            ask, lambda seen: apply_accept(seen, enrollment_id, fingerprint, audit, now)
+        )
+        return change.answer

@@ -1,0 +1,166 @@
+"""The doctor's questions about a running house: what will fail, what has failed, and what to do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum
+from typing import Final
+
+from ostiary.domain.token import DEFAULT_TENANT, TenantId
+from ostiary.ports.clock import Clock
+from ostiary.ports.reports import Reports
+from ostiary.ports.storage import PushCertificates
+
+WARN_BEFORE: Final = timedelta(days=30)
+CRITICAL_BEFORE: Final = timedelta(days=7)
+FIRST_SANE_MOMENT: Final = datetime(2026, 1, 1, tzinfo=UTC)
+"""Ostiary did not exist before; a clock that shows less is wrong."""
+MOST_ALERTS: Final = 20
+
+
+class Severity(IntEnum):
+    """How bad a finding is; the worst decides the exit code."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    subject: str
+    severity: Severity
+    sentence: str
+    todo: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dated:
+    """Something of ours that ends one day."""
+
+    subject: str
+    not_after: datetime
+    todo: str
+
+
+class HealthService:
+    """Looks at what only the house knows; files and modes are looked at by the command itself."""
+
+    def __init__(
+        self,
+        reports: Reports,
+        certificates: PushCertificates,
+        clock: Clock,
+        dated: Sequence[Dated] = (),
+        tenant: TenantId = DEFAULT_TENANT,
+    ) -> None:
+        self._reports = reports
+        self._certificates = certificates
+        self._clock = clock
+        self._dated = dated
+        self._tenant = tenant
+
+    async def examine(self) -> tuple[Finding, ...]:
+        """Every finding, good ones too: what is not mentioned was not looked at."""
+        now = self._clock.now()
+        return (
+            _clock_finding(now),
+            *(ending(dated, now) for dated in self._dated),
+            *await self._push_findings(now),
+            *await self._count_findings(),
+            *await self._alert_findings(),
+        )
+
+    async def _push_findings(self, now: datetime) -> list[Finding]:
+        certificates = await self._certificates.list_push_certificates(self._tenant)
+        if not certificates:
+            return [
+                Finding(
+                    subject="push certificate",
+                    severity=Severity.WARNING,
+                    sentence="There is none: no device can enroll or be woken.",
+                    todo="Ask for one with `ostiary apns csr`, bring it in with `ostiary apns import`.",
+                )
+            ]
+        findings = []
+        for certificate in certificates:
+            dated = Dated(
+                subject=f"push certificate {certificate.topic}",
+                not_after=certificate.not_after,
+                todo="Renew it in Apple's portal with the same Apple account; do not create a new one.",
+            )
+            findings.append(ending(dated, now))
+            if certificate.paused_since is not None:
+                findings.append(
+                    Finding(
+                        subject=f"pushes of {certificate.topic}",
+                        severity=Severity.CRITICAL,
+                        sentence=f"Paused: {certificate.paused_reason}.",
+                        todo="Import a working certificate of this topic; that ends the pause.",
+                    )
+                )
+        return findings
+
+    async def _count_findings(self) -> list[Finding]:
+        counts = await self._reports.count()
+        enrolled = sum(counts.enrollments.values())
+        dead = Finding(
+            subject="push tokens",
+            severity=Severity.WARNING if counts.push_dead else Severity.OK,
+            sentence=f"{counts.push_dead} of {enrolled} enrollments and user channels have a dead one.",
+            todo="These devices come back by themselves when they next say TokenUpdate; see `ostiary device list`."
+            if counts.push_dead
+            else "",
+        )
+        queue = Finding(
+            subject="queue",
+            severity=Severity.OK,
+            sentence=f"{counts.live_commands} commands wait, {counts.wakes} channels are to be pushed.",
+        )
+        return [dead, queue]
+
+    async def _alert_findings(self) -> list[Finding]:
+        alerts = await self._reports.list_alerts(self._tenant, limit=MOST_ALERTS)
+        return [
+            Finding(
+                subject=f"alert {line.alert.kind}, {line.alert.subject}",
+                severity=Severity.WARNING,
+                sentence=f"{line.alert.sentence} ({line.count} times, last {line.last_at:%Y-%m-%d %H:%M} UTC)",
+            )
+            for line in alerts
+        ] or [Finding(subject="alerts", severity=Severity.OK, sentence="None.")]
+
+
+def ending(dated: Dated, now: datetime) -> Finding:
+    """What to say of something that ends: critical in its last week and after."""
+    left = dated.not_after - now
+    if left <= timedelta(0):
+        sentence, severity = f"Ended on {dated.not_after:%Y-%m-%d}.", Severity.CRITICAL
+    else:
+        sentence = f"Ends on {dated.not_after:%Y-%m-%d}, in {left.days} days."
+        severity = (
+            Severity.CRITICAL
+            if left < CRITICAL_BEFORE
+            else Severity.WARNING
+            if left < WARN_BEFORE
+            else Severity.OK
+        )
+    return Finding(
+        subject=dated.subject,
+        severity=severity,
+        sentence=sentence,
+        todo=dated.todo if severity else "",
+    )
+
+
+def _clock_finding(now: datetime) -> Finding:
+    if now < FIRST_SANE_MOMENT:
+        return Finding(
+            subject="clock",
+            severity=Severity.CRITICAL,
+            sentence=f"It shows {now:%Y-%m-%d}, which cannot be.",
+            todo="Set the clock; certificates are judged by it.",
+        )
+    return Finding(subject="clock", severity=Severity.OK, sentence=f"{now:%Y-%m-%d %H:%M} UTC.")

@@ -1,0 +1,226 @@
+"""Waking devices: one due push and what follows it, and pushes that a person asks for now."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from ostiary.domain.decision import Ask, ByKey, ByName, Change, Snapshot
+from ostiary.domain.enrollment import Enrollment, State
+from ostiary.domain.push_schedule import VALID_FOR, PushPlan, plan_after
+from ostiary.domain.push_value import decode_push_value
+from ostiary.domain.token import TenantId, TokenRecord
+from ostiary.errors import Missing, OstiaryError, Refused
+from ostiary.ports.clock import Clock
+from ostiary.ports.push import Pusher, PushOutcome, PushVerdict
+from ostiary.ports.sealer import Sealer, SealLabel
+from ostiary.ports.storage import DueWake, Enrollments, PushCertificates, WakeStep
+from ostiary.protocol.mdm.checkin import PushAddress
+from ostiary.protocol.mdm.identity import EnrollmentId
+from ostiary.secret import Secret
+from ostiary.services.push_alerts import alert_after
+
+_NOW_AT_ONCE: Final = 64
+"""Pushes of one request that are under way together."""
+
+log = structlog.get_logger()
+
+
+class EnrollmentUnknown(Missing):
+    """No enrollment has this id."""
+
+
+class EnrollmentNotPushable(Refused):
+    """This enrollment is not to be pushed in its state."""
+
+    hint = "A device is pushed from its first TokenUpdate until it leaves management."
+
+
+class PushTokenDead(Refused):
+    """APNs said that this push token is dead."""
+
+    hint = "Nothing wakes the device now; it sends a new token by itself when it next checks in."
+
+
+class PushNotAccepted(Refused):
+    """APNs did not accept the push."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushResult:
+    """What came of one push that was asked for: APNs' id, or the error. Exactly one is set."""
+
+    enrollment_id: EnrollmentId
+    apns_id: str | None = None
+    error: OstiaryError | None = None
+
+
+class PushService:
+    """Pushes, and everything that follows from APNs' answer."""
+
+    def __init__(
+        self,
+        *,
+        enrollments: Enrollments,
+        certificates: PushCertificates,
+        pusher: Pusher,
+        sealer: Sealer,
+        clock: Clock,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._enrollments = enrollments
+        self._certificates = certificates
+        self._pusher = pusher
+        self._sealer = sealer
+        self._clock = clock
+        self._jitter = jitter
+
+    async def push(self, due: DueWake) -> WakeStep:
+        """Push one channel that is due; the step for `Wakes.settle`.
+
+        Raises:
+            SealBroken: the push token does not open.
+            StorageFailed: an alert or a paused topic could not be stored.
+        """
+        outcome = await self._send(due.enrollment, due.push_record)
+        now = self._clock.now()
+        plan = self._plan(outcome, due.enrollment, due.attempt, due.failures, now)
+        await self._tell(outcome, due.enrollment, plan.failures, now)
+        return WakeStep(
+            enrollment_key=due.enrollment.key,
+            record_id=due.push_record.id,
+            at=now,
+            attempt=plan.attempt,
+            failures=plan.failures,
+            accepted=outcome.verdict is PushVerdict.ACCEPTED,
+            next_due_at=plan.next_due_at,
+            dead_reason=plan.dead_reason,
+            dead_before=plan.dead_before,
+        )
+
+    async def push_now(
+        self, tenant: TenantId, ids: Iterable[EnrollmentId]
+    ) -> tuple[PushResult, ...]:
+        """Push these enrollments at once, whatever their schedule; one result an id, in the order given.
+
+        Nothing is sent for an id that is unknown, not enrolled yet or any more, or whose token is dead.
+        """
+        slots = asyncio.Semaphore(_NOW_AT_ONCE)
+
+        async def push_one(enrollment_id: EnrollmentId) -> PushResult:
+            async with slots:
+                try:
+                    apns_id = await self._push_named(tenant, enrollment_id)
+                except OstiaryError as error:
+                    return PushResult(enrollment_id=enrollment_id, error=error)
+                return PushResult(enrollment_id=enrollment_id, apns_id=apns_id)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(push_one(one)) for one in dict.fromkeys(ids)]
+        return tuple(task.result() for task in tasks)
+
+    async def _push_named(self, tenant: TenantId, enrollment_id: EnrollmentId) -> str:
+        channel = await self._find_pushable(tenant, enrollment_id)
+        record = channel.push and await self._enrollments.load_record(channel.push.record_id)
+        if record is None:
+            raise EnrollmentNotPushable("no push token is held", enrollment_id=enrollment_id)
+        outcome = await self._send(channel, record)
+        now = self._clock.now()
+        plan = self._plan(outcome, channel, 0, 0, now)
+        await self._enrollments.decide(
+            Ask(who=ByKey(channel.key)), lambda found: _after_push_now(found, record, plan, now)
+        )
+        await self._tell(outcome, channel, plan.failures, now)
+        if outcome.verdict is not PushVerdict.ACCEPTED:
+            reason = outcome.reason or f"status {outcome.status}"
+            raise PushNotAccepted(f"APNs did not accept the push: {reason}", topic=channel.topic)
+        return outcome.apns_id or ""
+
+    async def _find_pushable(self, tenant: TenantId, enrollment_id: EnrollmentId) -> Enrollment:
+        def rule(found: Snapshot) -> Change[Enrollment]:
+            if found.channel is None or found.device is None:
+                raise EnrollmentUnknown(enrollment_id=enrollment_id)
+            _require_pushable(found.device, found.channel)
+            return Change(at=self._clock.now(), answer=found.channel)
+
+        who = ByName(tenant=tenant, enrollment_id=enrollment_id)
+        return (await self._enrollments.decide(Ask(who=who), rule)).answer
+
+    async def _send(self, channel: Enrollment, record: TokenRecord) -> PushOutcome:
+        label = SealLabel(
+            tenant=record.tenant, holder=record.holder, kind=record.kind, record_id=record.id
+        )
+        token, magic = decode_push_value(self._sealer.unseal(record.value, label).reveal())
+        address = PushAddress(topic=channel.topic, token=Secret(token), magic=Secret(magic))
+        outcome = await self._pusher.push(address, expires_at=self._clock.now() + VALID_FOR)
+        log.info(
+            "push_answered",
+            enrollment_id=channel.id,
+            verdict=outcome.verdict.value,
+            reason=outcome.reason,
+            status=outcome.status,
+            apns_id=outcome.apns_id,
+        )
+        return outcome
+
+    def _plan(
+        self, outcome: PushOutcome, channel: Enrollment, attempt: int, failures: int, now: datetime
+    ) -> PushPlan:
+        return plan_after(
+            outcome,
+            channel,
+            attempt=attempt,
+            failures=failures,
+            now=now,
+            jitter=self._jitter(),
+        )
+
+    async def _tell(
+        self, outcome: PushOutcome, channel: Enrollment, failures: int, now: datetime
+    ) -> None:
+        """Pause the topic where APNs refuses our certificate, and leave an alert where somebody should look."""
+        if outcome.verdict is PushVerdict.TOPIC_PAUSED:
+            await self._certificates.pause_topic(channel.topic, outcome.reason or "refused", now)
+        alert = alert_after(outcome, channel, failures=failures)
+        if alert is not None:
+            log.warning("push_trouble", kind=alert.kind, subject=alert.subject)
+            await self._enrollments.decide(
+                Ask(who=ByKey(channel.key)),
+                lambda _found: Change(at=now, answer=None, alerts=(alert,)),
+            )
+
+
+def _require_pushable(device: Enrollment, channel: Enrollment) -> None:
+    """Refuse what has no push token in force. (CI-02)"""
+    for row in (device, channel):
+        if row.state is State.PENDING:
+            raise EnrollmentNotPushable(
+                "not pushed before its first TokenUpdate", enrollment_id=row.id, state=row.state
+            )
+        if not row.state.is_served:
+            raise EnrollmentNotPushable(enrollment_id=row.id, state=row.state)
+    if channel.push_dead_since is not None:
+        raise PushTokenDead(
+            enrollment_id=channel.id,
+            since=channel.push_dead_since.isoformat(),
+            reason=channel.push_dead_reason,
+        )
+
+
+def _after_push_now(
+    found: Snapshot, record: TokenRecord, plan: PushPlan, now: datetime
+) -> Change[None]:
+    """Remember an accepted push, or a token that died; its schedule is left alone."""
+    channel = found.channel
+    if channel is None or channel.push is None or channel.push.record_id != record.id:
+        return Change(at=now, answer=None)
+    if plan.dead_before is not None and channel.push.arrived_at < plan.dead_before:
+        dead = replace(channel, push_dead_since=now, push_dead_reason=plan.dead_reason)
+        return Change(at=now, answer=None, rows=(dead,))
+    if plan.failures == 0:
+        return Change(at=now, answer=None, rows=(replace(channel, pushed_at=now),))
+    return Change(at=now, answer=None)

@@ -1,0 +1,318 @@
+"""The writer: requests run on the event loop, each in its savepoint, and many share one commit.
+
+A statement takes less time than a thread hop, so statements run on the loop; only COMMIT, which waits for
+the disk, runs in a thread. Requests that arrive meanwhile wait in a queue and make the next batch; nobody
+touches the connection before the thread is done with it. (hot-path.md)
+"""
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+from ostiary.ports.storage import StorageBusy, StorageFailed
+from ostiary.ports.trace import Trace, no_trace
+from ostiary.storage.errors import ChangeDoesNotFit
+from ostiary.storage.sqlite.commit_thread import CommitThread
+
+AnswerT = TypeVar("AnswerT")
+
+BEGIN: Final = "BEGIN IMMEDIATE"
+COMMIT: Final = "COMMIT"
+ROLLBACK: Final = "ROLLBACK"
+SAVEPOINT: Final = "SAVEPOINT request"
+RELEASE: Final = "RELEASE request"
+UNDO: Final = "ROLLBACK TO request"
+
+
+class Transaction:
+    """One request's use of the write connection. Its savepoint opens with its first write."""
+
+    __slots__ = ("_connection", "after_commit", "is_writing", "read")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.read = connection.execute
+        """Run a statement that only reads."""
+        self.is_writing = False
+        self.after_commit: Callable[[], object] | None = None
+        """Called once what this request wrote is on disk."""
+
+    def write(self, statement: str, parameters: tuple[Any, ...]) -> sqlite3.Cursor:
+        """Run a statement that writes."""
+        if not self.is_writing:
+            self.open_savepoint()
+        return self._connection.execute(statement, parameters)
+
+    def open_savepoint(self) -> None:
+        """From here on, all or nothing."""
+        if not self._connection.in_transaction:
+            self._connection.execute(BEGIN)
+        self._connection.execute(SAVEPOINT)
+        self.is_writing = True
+
+    def release(self) -> None:
+        """Hand what was written over to the batch."""
+        self._connection.execute(RELEASE)
+
+    def undo(self) -> None:
+        """Take back what this request wrote, and nothing else; a no-op if SQLite undid the whole batch itself."""
+        if self.is_writing and self._connection.in_transaction:
+            self._connection.execute(UNDO)
+            self._connection.execute(RELEASE)
+
+
+Work = Callable[[Transaction], AnswerT]
+
+
+class _Waiting(Generic[AnswerT]):
+    """A request in the queue. Without a future, nobody asks what becomes of it."""
+
+    __slots__ = ("future", "work")
+
+    def __init__(self, work: Work[AnswerT], future: asyncio.Future[AnswerT] | None) -> None:
+        self.work = work
+        self.future = future
+
+
+class Engine:
+    """One write connection, shared by every request of the process."""
+
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        *,
+        trace: Trace = no_trace,
+        longest_queue: int = 2048,
+        largest_batch: int = 256,
+    ) -> None:
+        self._connect = connect
+        self._connection: sqlite3.Connection | None = connect()
+        self._trace = trace
+        self._longest_queue = longest_queue
+        self._largest_batch = largest_batch
+        self._thread = CommitThread()
+        self._queue: deque[_Waiting[Any]] = deque()
+        self._unwritten: list[tuple[asyncio.Future[Any], object]] = []
+        """Who waits for the commit of the open transaction, and the answer for each."""
+        self._after_commit: list[Callable[[], object]] = []
+        self._is_dirty = False
+        """Whether the open transaction holds what some request wrote."""
+        self._commit_is_due = False
+        self._is_committing = False
+        self._is_closed = False
+        self.before_commit: Callable[[Transaction], None] | None = None
+        """What else is to be written whenever a commit happens anyway."""
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive and not self._is_closed
+
+    async def run(self, work: Work[AnswerT]) -> AnswerT:
+        """Do the work on fresh state; its answer once everything that it wrote or saw is on disk.
+
+        A caller who goes away while waiting changes nothing for the others: work that has run is committed.
+
+        Raises:
+            StorageBusy: too many requests wait already.
+            StorageFailed: the database did not take it.
+        """
+        if self._is_closed:
+            raise StorageFailed("the database is closed")
+        if len(self._queue) >= self._longest_queue:
+            raise StorageBusy(waiting=len(self._queue))
+        return await self._submit(work)
+
+    def post(self, work: Work[object]) -> None:
+        """Do the work soon; nobody waits for it, and what it raises is dropped."""
+        if self._is_closed:
+            return
+        self._queue.append(_Waiting(work, None))
+        if not self._is_committing and not self._commit_is_due:
+            asyncio.get_running_loop().call_soon(self._run_queue)
+
+    async def close(self) -> None:
+        """Commit what is under way, take nothing new, and close the file."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            await self._submit(self._write_remains)
+        finally:
+            await self._stop()
+
+    def _write_remains(self, transaction: Transaction) -> None:
+        """The last request: everything queued before it has run by now."""
+        if self.before_commit is not None:
+            self.before_commit(transaction)
+
+    async def _stop(self) -> None:
+        loop = asyncio.get_running_loop()
+        closed: asyncio.Future[None] = loop.create_future()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._thread.start(connection.close, loop, lambda _: closed.set_result(None))
+            await closed
+        self._thread.stop()
+
+    async def _submit(self, work: Work[AnswerT]) -> AnswerT:
+        loop = asyncio.get_running_loop()
+        covered: asyncio.Future[AnswerT] = loop.create_future()
+        if self._is_committing or self._queue or len(self._unwritten) >= self._largest_batch:
+            self._queue.append(_Waiting(work, covered))
+            return await covered
+        answer = self._perform(work)
+        if not self._is_dirty:
+            return answer
+        self._unwritten.append((covered, answer))
+        if not self._commit_is_due:
+            self._commit_is_due = True
+            # Not at once: whoever else is ready in this turn of the loop shares the commit.
+            loop.call_soon(self._start_commit)
+        return await covered
+
+    def _perform(self, work: Work[AnswerT]) -> AnswerT:
+        """Run one request in a savepoint of its own."""
+        transaction = Transaction(self._connection or self._reopen())
+        try:
+            answer = work(transaction)
+            if transaction.is_writing:
+                transaction.release()
+                self._is_dirty = True
+                self._trace("released")
+        except sqlite3.Error as error:
+            self._undo(transaction)
+            raise _explained(error) from error
+        except BaseException:
+            self._undo(transaction)
+            raise
+        if transaction.after_commit is not None:
+            self._after_commit.append(transaction.after_commit)
+        return answer
+
+    def _undo(self, transaction: Transaction) -> None:
+        try:
+            transaction.undo()
+        except sqlite3.Error as error:
+            self._fail_batch(error)
+            return
+        if not self._is_dirty:
+            self._recover()
+        elif self._connection is None or not self._connection.in_transaction:
+            # A full disk or an I/O error makes SQLite take back the whole transaction, the others' work included.
+            self._fail_batch(None)
+
+    def _start_commit(self) -> None:
+        self._commit_is_due = False
+        if self._is_committing or not self._is_dirty:
+            self._run_queue()
+            return
+        if self.before_commit is not None:
+            self._write_along(self.before_commit)
+        self._is_committing = True
+        self._thread.start(self._commit, asyncio.get_running_loop(), self._finish_commit)
+
+    def _write_along(self, write: Callable[[Transaction], None]) -> None:
+        transaction = Transaction(self._connection or self._reopen())
+        try:
+            write(transaction)
+            if transaction.is_writing:
+                transaction.release()
+        except sqlite3.Error:
+            # Nobody waits for these; what the batch itself wrote is still to be committed.
+            self._undo(transaction)
+
+    def _commit(self) -> None:
+        """In the commit thread; nobody else uses the connection until `_finish_commit`."""
+        self._trace("committing")
+        if self._connection is not None:
+            self._connection.execute(COMMIT)
+
+    def _finish_commit(self, error: BaseException | None) -> None:
+        self._is_committing = False
+        if error is not None:
+            self._fail_batch(error)
+        else:
+            self._is_dirty = False
+            self._trace("committed")
+            covered, self._unwritten = self._unwritten, []
+            told, self._after_commit = self._after_commit, []
+            for future, answer in covered:
+                if not future.done():  # its caller may have gone away
+                    future.set_result(answer)
+            for tell in told:
+                tell()
+        self._run_queue()
+
+    def _run_queue(self) -> None:
+        """Run what waited, as far as one batch goes, and commit it."""
+        if self._is_committing or self._commit_is_due:
+            return
+        loop = asyncio.get_running_loop()
+        for _ in range(min(len(self._queue), self._largest_batch)):
+            self._run_waiting(self._queue.popleft())
+        if self._is_dirty:
+            self._start_commit()
+        elif self._queue:
+            loop.call_soon(self._run_queue)
+
+    def _run_waiting(self, waiting: _Waiting[Any]) -> None:
+        future = waiting.future
+        if future is not None and future.done():
+            return
+        try:
+            answer = self._perform(waiting.work)
+        except BaseException as error:  # noqa: BLE001 - it belongs to the one who asked, and only to them
+            if future is not None:
+                future.set_exception(error)
+            return
+        if future is None:
+            return
+        if self._is_dirty:
+            self._unwritten.append((future, answer))
+        else:
+            future.set_result(answer)
+
+    def _fail_batch(self, error: BaseException | None) -> None:
+        """Nothing of the open transaction is stored: say so to everybody in it, and make the connection usable."""
+        failed, self._unwritten = self._unwritten, []
+        self._after_commit = []
+        self._is_dirty = False
+        self._recover()
+        for future, _ in failed:
+            if not future.done():
+                failure = StorageFailed()
+                failure.__cause__ = error
+                future.set_exception(failure)
+
+    def _recover(self) -> None:
+        try:
+            if self._connection is not None and self._connection.in_transaction:
+                self._connection.execute(ROLLBACK)
+        except sqlite3.Error:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """Give the connection up; the next request opens another."""
+        connection, self._connection = self._connection, None
+        try:
+            if connection is not None:
+                connection.close()
+        except sqlite3.Error:
+            # It holds no lock that outlives the process, and there is nothing left to tell it.
+            return
+
+    def _reopen(self) -> sqlite3.Connection:
+        try:
+            self._connection = self._connect()
+        except sqlite3.Error as error:
+            raise StorageFailed from error
+        return self._connection
+
+
+def _explained(error: sqlite3.Error) -> ChangeDoesNotFit | StorageFailed:
+    """Constraints are about the change, everything else about the database."""
+    if isinstance(error, sqlite3.IntegrityError):
+        return ChangeDoesNotFit(str(error))
+    return StorageFailed()

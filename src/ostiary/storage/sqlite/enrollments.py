@@ -1,0 +1,83 @@
+"""Decisions on SQLite: load, rule and write in one go on the event loop."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final, TypeVar
+
+from ostiary.domain.decision import Ask, Change, Snapshot
+from ostiary.domain.enrollment import EnrollmentKey
+from ostiary.domain.token import RecordId, TokenRecord
+from ostiary.ports.trace import Trace
+from ostiary.storage.sqlite.engine import Engine, Transaction
+from ostiary.storage.sqlite.load import load, load_record
+from ostiary.storage.sqlite.seen import SeenBuffer
+from ostiary.storage.sqlite.write import write_change
+
+AnswerT = TypeVar("AnswerT")
+
+MOST_UNWRITTEN_SEEN: Final = 256
+"""Contacts kept in memory: writing that many is still a short breath of the loop."""
+
+
+class SqliteEnrollments:
+    """Decides on one engine; keeps last-seen in memory for at most `seen_within_seconds`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        trace: Trace,
+        wake_written: Callable[[], object],
+        seen_within_seconds: float,
+    ) -> None:
+        self._engine = engine
+        self._trace = trace
+        self._wake_written = wake_written
+        self._seen = SeenBuffer()
+        self._seen_within_seconds = seen_within_seconds
+        self._flush_is_due = False
+        engine.before_commit = self._seen.write
+
+    async def decide(
+        self, ask: Ask, rule: Callable[[Snapshot], Change[AnswerT]]
+    ) -> Change[AnswerT]:
+        trace, seen = self._trace, self._seen
+
+        def decide_now(transaction: Transaction) -> Change[AnswerT]:
+            snapshot = load(transaction, ask, seen)
+            trace("loaded")
+            change = rule(snapshot)
+            trace("ruled")
+            if change.writes:
+                write_change(transaction, change, snapshot)
+                trace("written")
+                if change.wakes:
+                    transaction.after_commit = self._wake_written
+            if change.seen is not None:
+                self._note_seen(change.seen, change.at, goes_along=change.writes)
+            return change
+
+        return await self._engine.run(decide_now)
+
+    async def load_record(self, record_id: RecordId) -> TokenRecord | None:
+        return await self._engine.run(lambda transaction: load_record(transaction, record_id))
+
+    def _note_seen(self, key: EnrollmentKey, at: datetime, *, goes_along: bool) -> None:
+        self._seen.add(key, at)
+        if goes_along:  # whatever is in the buffer is written before the next commit
+            return
+        if len(self._seen) >= MOST_UNWRITTEN_SEEN:
+            self._flush_seen()
+        elif not self._flush_is_due:
+            self._flush_is_due = True
+            asyncio.get_running_loop().call_later(
+                self._seen_within_seconds, self._flush_seen_in_time
+            )
+
+    def _flush_seen_in_time(self) -> None:
+        self._flush_is_due = False
+        self._flush_seen()
+
+    def _flush_seen(self) -> None:
+        self._engine.post(self._seen.write)

@@ -1,0 +1,42 @@
+"""When each channel last made contact, kept in memory for a moment: an Idle alone is not worth an fsync."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from ostiary.domain.enrollment import Enrollment, EnrollmentKey
+from ostiary.storage.sqlite.engine import Transaction
+from ostiary.storage.sqlite.rows import micros
+
+SAVE_LAST_SEEN: Final = """
+    UPDATE enrollment SET last_seen_at = ?1
+     WHERE key = ?2 AND (last_seen_at IS NULL OR last_seen_at < ?1)
+"""
+
+
+class SeenBuffer:
+    """The latest contact of each channel that the database does not know yet; a crash may forget it."""
+
+    def __init__(self) -> None:
+        self._seen_by_key: dict[EnrollmentKey, datetime] = {}
+
+    def __len__(self) -> int:
+        return len(self._seen_by_key)
+
+    def add(self, key: EnrollmentKey, at: datetime) -> None:
+        known = self._seen_by_key.get(key)
+        if known is None or known < at:
+            self._seen_by_key[key] = at
+
+    def overlay(self, row: Enrollment) -> Enrollment:
+        """The row as it will be once the buffer is written."""
+        at = self._seen_by_key.get(row.key)
+        if at is None or (row.last_seen_at is not None and row.last_seen_at >= at):
+            return row
+        return replace(row, last_seen_at=at)
+
+    def write(self, transaction: Transaction) -> None:
+        """Write all of it, and start anew."""
+        seen, self._seen_by_key = self._seen_by_key, {}
+        for key, at in seen.items():
+            transaction.write(SAVE_LAST_SEEN, (micros(at), key))

@@ -1,0 +1,41 @@
+"""Writes to the ledger: append a generation, move one to another state, note that one worked."""
+
+from datetime import datetime
+from typing import Final
+
+from ostiary.domain.token import TokenProof, TokenRecord, TokenStep
+from ostiary.storage.errors import ChangeDoesNotFit
+from ostiary.storage.sqlite.engine import Transaction
+from ostiary.storage.sqlite.rows import micros, token_values
+
+ADD_RECORD: Final = """
+    INSERT INTO token (id, tenant, holder, kind, generation, digest, size, state, cause, source,
+                       fingerprint, relationship, received_at, changed_at, expires_at, proven_at,
+                       proven_by, value)
+    VALUES (?1, ?2, ?3, ?4,
+            (SELECT coalesce(max(generation), 0) + 1 FROM token
+              WHERE tenant = ?2 AND holder = ?3 AND kind = ?4),
+            ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+    ON CONFLICT (id) DO NOTHING
+"""  # served by token_generation
+STEP_RECORD: Final = "UPDATE token SET state = ?, cause = ?, changed_at = ? WHERE id = ?"
+PROVE_RECORD: Final = "UPDATE token SET proven_at = ?, proven_by = ? WHERE id = ?"
+
+
+def add_record(transaction: Transaction, record: TokenRecord) -> None:
+    """Append it as the next generation; a record whose id exists is left as it is."""
+    transaction.write(ADD_RECORD, token_values(record))
+
+
+def step_record(transaction: Transaction, step: TokenStep, at: datetime) -> None:
+    """Move a record to another state. Raises `ChangeDoesNotFit` if there is none."""
+    values = (step.state.value, step.cause, micros(at), step.record_id)
+    if transaction.write(STEP_RECORD, values).rowcount != 1:
+        raise ChangeDoesNotFit("no such record", record_id=step.record_id)
+
+
+def prove_record(transaction: Transaction, proof: TokenProof, at: datetime) -> None:
+    """Note that it demonstrably worked. Raises `ChangeDoesNotFit` if there is no such record."""
+    values = (micros(at), proof.proven_by, proof.record_id)
+    if transaction.write(PROVE_RECORD, values).rowcount != 1:
+        raise ChangeDoesNotFit("no such record", record_id=proof.record_id)

@@ -1,0 +1,153 @@
+"""Records as lines of JSON, for people and programs: names, times and states, never a token's value."""
+
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from ostiary.domain.enrollment import Binding, Enrollment
+from ostiary.domain.token import TokenRecord, TokenState
+from ostiary.ports.reports import AlertLine, CommandLine
+from ostiary.ports.storage import PushCertificate
+
+RENEW_SOON: Final = timedelta(days=30)
+
+Line = dict[str, Any]
+
+_EXPIRED: Final = "Its time is over: nobody accepts it any more."
+_SOON: Final = "It ends within thirty days: renew it."
+_UNPROVEN: Final = "Held, and never yet shown to work."
+
+
+def enrollment_line(row: Enrollment) -> Line:
+    """One enrollment or user channel, as lists show it."""
+    return {
+        "id": row.id,
+        "type": row.type.value,
+        "state": row.state.value,
+        "standing": row.standing.value,
+        "proof": row.proof.value,
+        "serial": row.facts.serial_number,
+        "name": row.user_long_name if row.is_user_channel else row.facts.device_name,
+        "model": row.facts.product_name or row.facts.model,
+        "os": row.facts.os_version,
+        "push": _push_word(row),
+        "last_seen": moment(row.last_seen_at),
+        "enrolled": moment(row.enrolled_at),
+    }
+
+
+def enrollment_facts(row: Enrollment) -> Line:
+    """One enrollment with all that is known of it."""
+    return enrollment_line(row) | {
+        "key": row.key,
+        "tenant": row.tenant,
+        "topic": row.topic,
+        "build": row.facts.build_version,
+        "authenticated": moment(row.authenticated_at),
+        "contested": moment(row.contested_at),
+        "awaiting_configuration": row.awaiting,
+        "token_updates": row.token_updates,
+        "push_token_arrived": moment(row.push.arrived_at if row.push else None),
+        "push_dead_since": moment(row.push_dead_since),
+        "push_dead_reason": row.push_dead_reason,
+        "pushed": moment(row.pushed_at),
+        "unlock_token_arrived": moment(row.unlock.arrived_at if row.unlock else None),
+        "bootstrap_token_arrived": moment(row.bootstrap.arrived_at if row.bootstrap else None),
+    }
+
+
+def binding_line(binding: Binding) -> Line:
+    """One certificate that an enrollment speaks with, or spoke with."""
+    return {
+        "fingerprint": binding.fingerprint,
+        "proof": binding.proof.value,
+        "bound": moment(binding.bound_at),
+        "not_after": moment(binding.not_after),
+        "superseded": moment(binding.superseded_at),
+    }
+
+
+def token_line(record: TokenRecord, now: datetime) -> Line:
+    """One generation of one token, with its state and what that means."""
+    state, consequence = token_standing(record, now)
+    return {
+        "holder": record.holder,
+        "kind": record.kind.value,
+        "generation": record.generation,
+        "state": state,
+        "consequence": consequence,
+        "cause": record.cause,
+        "source": record.source,
+        "size": record.size,
+        "digest": record.digest.hex()[:16],
+        "certificate": record.fingerprint,
+        "received": moment(record.received_at),
+        "changed": moment(record.changed_at),
+        "expires": moment(record.expires_at),
+        "proven": moment(record.proven_at),
+        "proven_by": record.proven_by,
+        "record": record.id,
+    }
+
+
+def token_standing(record: TokenRecord, now: datetime) -> tuple[str, str]:
+    """The state word of design.md 2 and its consequence; what depends on time is computed, never stored."""
+    if record.state is TokenState.OK:
+        if record.expires_at is not None and record.expires_at <= now:
+            return "expired", _EXPIRED
+        if record.expires_at is not None and record.expires_at - now <= RENEW_SOON:
+            return "renew soon", _SOON
+        if record.proven_at is None:
+            return "unproven", _UNPROVEN
+    return record.state.value, record.state.consequence
+
+
+def command_line(line: CommandLine) -> Line:
+    """One command: never its payload."""
+    return {
+        "uuid": line.uuid,
+        "enrollment": line.enrollment_id,
+        "request_type": line.request_type,
+        "state": line.state,
+        "queued": moment(line.queued_at),
+        "sent": moment(line.sent_at),
+        "closed": moment(line.closed_at),
+        "hand_outs": line.hand_outs,
+        "source": line.source,
+        "result": line.result,
+    }
+
+
+def alert_line(line: AlertLine) -> Line:
+    """One alert."""
+    return {
+        "subject": line.alert.subject,
+        "kind": line.alert.kind,
+        "sentence": line.alert.sentence,
+        "count": line.count,
+        "first": moment(line.first_at),
+        "last": moment(line.last_at),
+    }
+
+
+def push_certificate_line(certificate: PushCertificate, devices: int) -> Line:
+    """One push certificate and how many enrollments hang on it."""
+    return {
+        "topic": certificate.topic,
+        "not_before": moment(certificate.not_before),
+        "not_after": moment(certificate.not_after),
+        "imported": moment(certificate.imported_at),
+        "enrollments": devices,
+        "paused": moment(certificate.paused_since),
+        "paused_reason": certificate.paused_reason,
+    }
+
+
+def moment(at: datetime | None) -> str | None:
+    """A moment as people and programs read it: UTC, whole seconds, RFC 3339."""
+    return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _push_word(row: Enrollment) -> str:
+    if row.push is None:
+        return "missing"
+    return "dead" if row.push_dead_since is not None else "ok"

@@ -1,0 +1,89 @@
+"""`python -m ostiary_sim apple|devices …`: the simulator by itself, before any MDM server."""
+
+import argparse
+import asyncio
+import contextlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ostiary_sim.events import Event
+from ostiary_sim.personality import PERSONALITIES
+from ostiary_sim.world import run_apple, run_devices
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one simulation until it is interrupted; the exit code is 0, or 3 if some devices did not enroll."""
+    given = _parser().parse_args(arguments)
+    with contextlib.suppress(KeyboardInterrupt):
+        if given.what == "apple":
+            asyncio.run(
+                run_apple(
+                    given.directory,
+                    say=_say,
+                    port=given.port,
+                    courier_port=given.courier_port,
+                    control_port=given.control_port,
+                )
+            )
+            return 0
+        report = asyncio.run(
+            run_devices(
+                given.enroll,
+                say=_say,
+                count=given.count,
+                personality=given.personality or ["iphone"],
+                ca_file=given.ca,
+                courier=given.apple,
+                listener=_tell if given.verbose else None,
+                seed=given.seed,
+                stay=not given.leave,
+            )
+        )
+        return 3 if report.failures else 0
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ostiary_sim", description=__doc__)
+    parts = parser.add_subparsers(dest="what", required=True)
+    apple = parts.add_parser("apple", help="a push service on loopback")
+    apple.add_argument("--directory", type=Path, required=True)
+    apple.add_argument("--port", type=int, default=0)
+    apple.add_argument("--courier-port", type=int, default=0)
+    apple.add_argument("--control-port", type=int, default=0)
+    devices = parts.add_parser("devices", help="devices that enroll and stay")
+    devices.add_argument("--enroll", required=True, metavar="URL")
+    devices.add_argument("--count", type=int, default=1)
+    devices.add_argument("--personality", action="append", choices=sorted(PERSONALITIES))
+    devices.add_argument("--ca", type=Path, metavar="FILE")
+    devices.add_argument("--apple", type=read_address, metavar="HOST:PORT", help="the courier")
+    devices.add_argument("--seed", type=int)
+    devices.add_argument("--leave", action="store_true", help="end after enrollment")
+    devices.add_argument("--verbose", action="store_true", help="tell every event")
+    return parser
+
+
+def read_address(text: str) -> tuple[str, int]:
+    """`HOST:PORT` as a pair.
+
+    Raises:
+        ValueError: not of that form.
+    """
+    host, _, port = text.rpartition(":")
+    if not host:
+        raise ValueError("HOST:PORT expected")
+    return host.strip("[]"), int(port)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _tell(event: Event) -> None:
+    _say(f"{event.at:%H:%M:%S} {event.serial} {event.channel} {event.what} {event.detail}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

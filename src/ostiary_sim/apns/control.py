@@ -1,0 +1,208 @@
+"""Levers of the push service for other processes: plain HTTP with JSON, on loopback alone.
+
+| request | body | effect |
+|---|---|---|
+| GET /requests | | every push request so far: token, topic, headers, verdict (no magic) |
+| GET /tokens | | tokens somebody listens on, with their topics |
+| POST /fail-next | status, reason, count?, token?, timestamp? | the next requests fail so |
+| POST /kill | token, timestamp, reason? | 410 for this token |
+| POST /revive | token | undo it |
+| POST /throttle | count?, token? | 429 |
+| POST /goaway | count? | GOAWAY instead of an answer |
+| POST /reset | count? | a broken connection instead of an answer |
+| POST /goaway-now | | GOAWAY on every open connection |
+| POST /distrust | serial | 403 BadCertificate for this certificate |
+| POST /silent | on | accept and deliver nothing |
+| POST /strict | on | refuse tokens nobody ever listened on |
+| POST /heal | | forget all ordered faults |
+
+Tokens are hex, timestamps ISO 8601, serials decimal.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Final, Self
+
+from ostiary_sim.apns.levers import Break
+from ostiary_sim.apns.server import SimulatedApns
+
+_BODY_LIMIT_BYTES: Final = 65536
+_LOOPBACK: Final = "127.0.0.1"
+
+Fields = Mapping[str, Any]
+
+
+class ControlServer:
+    """Listens for levers pulled from outside; an async context manager.
+
+    Args:
+        apns: whose levers.
+        port: 0 takes a free one.
+    """
+
+    def __init__(self, apns: SimulatedApns, *, port: int = 0) -> None:
+        self.host = _LOOPBACK
+        self.port = port
+        self._apns = apns
+        self._server: asyncio.Server | None = None
+        self._routes: Mapping[tuple[str, str], Callable[[Fields], Awaitable[object]]] = {
+            ("GET", "/requests"): self._requests,
+            ("GET", "/tokens"): self._tokens,
+            ("POST", "/fail-next"): self._fail_next,
+            ("POST", "/kill"): self._kill,
+            ("POST", "/revive"): self._revive,
+            ("POST", "/throttle"): self._throttle,
+            ("POST", "/goaway"): self._goaway,
+            ("POST", "/reset"): self._reset,
+            ("POST", "/goaway-now"): self._goaway_now,
+            ("POST", "/distrust"): self._distrust,
+            ("POST", "/silent"): self._silent,
+            ("POST", "/strict"): self._strict,
+            ("POST", "/heal"): self._heal,
+        }
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, self.host, self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+    @property
+    def url(self) -> str:
+        """Where the levers are."""
+        return f"http://{self.host}:{self.port}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One request per connection is enough for levers."""
+        try:
+            status, answer = await self._answer(reader)
+            body = json.dumps(answer).encode()
+            head = (
+                f"HTTP/1.1 {int(status)} {status.phrase}\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+                "Connection: close\r\n\r\n"
+            )
+            writer.write(head.encode() + body)
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the caller left before the end
+        finally:
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader) -> tuple[HTTPStatus, object]:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            method, path, _ = head[0].split(" ")
+            fields = await _read_body(head[1:], reader)
+            route = self._routes.get((method, path))
+            if route is None:
+                return HTTPStatus.NOT_FOUND, {"problem": "no such lever"}
+            return HTTPStatus.OK, await route(fields)
+        except (ValueError, KeyError, TypeError, asyncio.LimitOverrunError) as problem:
+            return HTTPStatus.BAD_REQUEST, {"problem": str(problem)}
+
+    async def _requests(self, _fields: Fields) -> object:
+        return [
+            {
+                "at": each.at.isoformat(),
+                "token": each.token.hex() if each.token is not None else None,
+                "topic": each.topic,
+                "headers": dict(each.headers),
+                "status": int(each.verdict.status),
+                "reason": each.verdict.reason,
+                "connection": each.connection,
+            }
+            for each in self._apns.requests
+        ]
+
+    async def _tokens(self, _fields: Fields) -> object:
+        return {token.hex(): topic for token, topic in self._apns.listening().items()}
+
+    async def _fail_next(self, fields: Fields) -> object:
+        self._apns.levers.fail_next(
+            int(fields["status"]),
+            str(fields["reason"]),
+            count=int(fields.get("count", 1)),
+            token=_token(fields),
+            timestamp=_moment(fields),
+        )
+        return {}
+
+    async def _kill(self, fields: Fields) -> object:
+        reason = str(fields.get("reason", "Unregistered"))
+        at = datetime.fromisoformat(fields["timestamp"])
+        self._apns.levers.kill(bytes.fromhex(fields["token"]), at, reason)
+        return {}
+
+    async def _revive(self, fields: Fields) -> object:
+        self._apns.levers.revive(bytes.fromhex(fields["token"]))
+        return {}
+
+    async def _throttle(self, fields: Fields) -> object:
+        self._apns.levers.throttle(count=int(fields.get("count", 1)), token=_token(fields))
+        return {}
+
+    async def _goaway(self, fields: Fields) -> object:
+        self._apns.levers.break_next(Break.GOAWAY, count=int(fields.get("count", 1)))
+        return {}
+
+    async def _reset(self, fields: Fields) -> object:
+        self._apns.levers.break_next(Break.RESET, count=int(fields.get("count", 1)))
+        return {}
+
+    async def _goaway_now(self, _fields: Fields) -> object:
+        await self._apns.close_connections()
+        return {}
+
+    async def _distrust(self, fields: Fields) -> object:
+        self._apns.levers.distrust(int(fields["serial"]))
+        return {}
+
+    async def _silent(self, fields: Fields) -> object:
+        self._apns.levers.silent = bool(fields["on"])
+        return {}
+
+    async def _strict(self, fields: Fields) -> object:
+        self._apns.levers.strict_tokens = bool(fields["on"])
+        return {}
+
+    async def _heal(self, _fields: Fields) -> object:
+        self._apns.levers.heal()
+        return {}
+
+
+async def _read_body(headers: list[str], reader: asyncio.StreamReader) -> Fields:
+    length = 0
+    for line in headers:
+        name, _, value = line.partition(":")
+        if name.strip().lower() == "content-length":
+            length = int(value)
+    if length > _BODY_LIMIT_BYTES:
+        raise ValueError("too long")
+    if length == 0:
+        return {}
+    fields = json.loads(await reader.readexactly(length))
+    if not isinstance(fields, dict):
+        raise TypeError("the body must be a JSON object")
+    return fields
+
+
+def _token(fields: Fields) -> bytes | None:
+    return bytes.fromhex(fields["token"]) if "token" in fields else None
+
+
+def _moment(fields: Fields) -> datetime | None:
+    return datetime.fromisoformat(fields["timestamp"]) if "timestamp" in fields else None
