@@ -16,7 +16,7 @@ WORKERS := $(if $(A_PART),,-n auto --maxprocesses 4 --dist worksteal)
 help: ## what there is
 	@echo "Ostiary, an Apple MDM server that keeps the keys."
 	@echo
-	@echo "  make demo     a server, four simulated devices and a simulated Apple, live in this terminal"
+	@echo "  make demo     a server, simulated devices and a simulated APNs, live in this terminal"
 	@echo "  make test     all tests; a part with ARGS, as in: make test ARGS=\"-k tokenupdate\""
 	@echo "                (--long: the long forms; --no-skips: a skipped test is a failed one)"
 	@echo "  make check    formatting, lint, types, floors between rooms, spelling, links: changes nothing"

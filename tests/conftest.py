@@ -4,14 +4,15 @@ import os
 from collections.abc import Generator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tools.cases import case_ids, documented_cases, unknown_ids
 
 # The short form plays the same examples each time, so that a guest's first run never fails by chance; the long form
-# looks for new ones. No deadline: two cores shared with other work say nothing about our code.
-settings.register_profile("short", max_examples=60, deadline=None, derandomize=True)
-settings.register_profile("long", max_examples=2_000, deadline=None, print_blob=True)
+# looks for new ones. No time limits: two cores shared with other work say nothing about our code.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("short", UNHURRIED, max_examples=60, derandomize=True)
+settings.register_profile("long", UNHURRIED, max_examples=2_000)
 
 COVERED = "documented case"
 

@@ -128,11 +128,13 @@ def _network(value: str) -> str:
 
 
 class ProxySettings(_Part):
-    """Proxies that end TLS before us, and the header in which they hand over a device's certificate."""
+    """Proxies that end TLS before us, and the header in which they hand over a device's certificate.
+
+    The value may be in either form that proxies write: RFC 9440, or URL-escaped PEM.
+    """
 
     trusted: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     certificate_header: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]+$")
-    certificate_form: Literal["rfc9440", "pem"] = "rfc9440"
 
     @model_validator(mode="after")
     def _need_each_other(self) -> Self:
@@ -176,6 +178,8 @@ class Settings(BaseSettings):
     database: SecretStr | None = None
     """A URL that may hold a password; None means SQLite in the data directory."""
     trust_ca: tuple[Path, ...] = ()
+    network_users: Path | None = None
+    """Network users of Macs, in a file that Apache's htdigest made."""
     tls: TlsSettings = TlsSettings()
     apns: ApnsSettings = ApnsSettings()
     proxy: ProxySettings = ProxySettings()
@@ -218,7 +222,11 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         if self.database is None:
             return f"sqlite:///{self.places.database}"
-        return self.database.get_secret_value()
+        url = self.database.get_secret_value()
+        path = url.removeprefix("sqlite:///")
+        if path in {url, ""} or Path(path).is_absolute():
+            return url
+        return f"sqlite:///{self.data / path}"
 
     def path(self, given: Path) -> Path:
         """A path from the settings, seen from the data directory where it is relative."""

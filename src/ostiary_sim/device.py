@@ -13,49 +13,29 @@ Everything random comes from `seed`, except RSA keys; time and waiting come from
 import asyncio
 import random
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
-from ostiary_sim import logins, messages, profile
+from ostiary_sim import enrolling, logins, messages, profile
 from ostiary_sim.bootstrap import BootstrapEscrow, Fetched
-from ostiary_sim.channel import DEVICE, PUSH_TOKEN_BYTES, Channel, Session, managed_users
+from ostiary_sim.channel import DEVICE, PUSH_TOKEN_BYTES, Channel, Session
 from ostiary_sim.clock import Clock, system_clock
 from ostiary_sim.connections import HttpSource, TlsClients, Trust, clients_from
-from ostiary_sim.errors import EnrollmentRefused, NotEnrolled, NotPossible, ProfileRefused
+from ostiary_sim.errors import NotEnrolled, NotPossible, ProfileRefused
 from ostiary_sim.events import Event, Listener
-from ostiary_sim.identity import Identity, KeySource, new_rsa_key, open_pkcs12
-from ostiary_sim.levers import KEEP, Keep, Levers, Reluctance, UnlockTokenAtRenewal
+from ostiary_sim.identity import Identity, KeySource, new_rsa_key
+from ostiary_sim.installed import Backup, Installed
+from ostiary_sim.levers import KEEP, Keep, Levers, Reluctance
 from ostiary_sim.personality import Personality, draw_names, draw_uuid
-from ostiary_sim.profile import EnrollmentProfile, Pkcs12Request, Rights
+from ostiary_sim.profile import EnrollmentProfile, Pkcs12Request
 from ostiary_sim.push import PushService
 from ostiary_sim.retry import RetryPolicy
 from ostiary_sim.scep import Hostility, ScepClient, Sleeper
-from ostiary_sim.unlock_token import draw_unlock_token
 from ostiary_sim.users import User
 from ostiary_sim.wire import CHECK_IN_TYPE, COMMAND_TYPE, Answer, Wire
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Installed:
-    """The enrollment profile a device lives under, and the identity it got with it."""
-
-    profile: EnrollmentProfile
-    identity: Identity
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backup:
-    """What a backup brings back, on the device it was taken from."""
-
-    udid: str
-    installed: Installed
-    enrollment_id: str
-    push_magic: str = field(repr=False)
-    unlock_token: bytes | None = field(repr=False)
 
 
 class Device:
@@ -110,9 +90,10 @@ class Device:
         self.awaits_when_enrolled = personality.awaiting if awaiting is None else awaiting
         self._listener = listener
         self._new_key = new_key
-        self._allow_http = allow_http
-        self._own_clients = TlsClients() if http is None else None
-        self._clients = clients_from(self._own_clients or http)  # type: ignore[arg-type]  # one of them is set
+        self.allow_http = allow_http
+        source: HttpSource = TlsClients() if http is None else http
+        self._own_clients = source if http is None and isinstance(source, TlsClients) else None
+        self._clients = clients_from(source)
         self._wire = Wire(
             personality=personality, clients=self._clients, clock=clock, levers=self.levers
         )
@@ -123,6 +104,17 @@ class Device:
         self.enrolled = False
         """The first TokenUpdate was accepted."""
         self._wipe()
+
+    def begin_relationship(self, installed: Installed) -> None:
+        """Live under a new profile, with fresh push tokens and magics."""
+        self.adopt(installed)
+        self._channels = {}
+        if self.personality.user_enrollment:
+            self.enrollment_id = draw_uuid(self.rng)
+
+    def adopt(self, installed: Installed | None) -> None:
+        """Live under this profile and identity from now on (None: under none), all else unchanged."""
+        self._installed = installed
 
     def _wipe(self) -> None:
         self.passcode_set = True
@@ -259,23 +251,7 @@ class Device:
         After it returns `enrolled` is true unless the TokenUpdate is still pending.
         Source: check-in-and-commands.md 2.5 steps 1 to 5.
         """
-        if self._installed is not None:
-            raise NotPossible("the device is enrolled; a command replaces its profile")
-        offered = self._read(document)
-        identity = identity or await self._obtain_identity(offered, hostility)
-        self._installed = Installed(profile=offered, identity=identity)
-        self._channels = {}
-        if self.personality.user_enrollment:
-            self.enrollment_id = draw_uuid(self.rng)
-        answer = await self.send_authenticate()
-        if not answer.ok:
-            self._installed = None
-            self.say("enrollment_abandoned", detail=str(answer.status))
-            raise EnrollmentRefused(answer.status)
-        self.awaiting = self.awaits_when_enrolled
-        self.unlock_token = self._new_unlock_token()
-        self.unlock_token_dead = False
-        await self.send_token_update()
+        await enrolling.enroll(self, document, identity, hostility)
         if installing_user is not None and self.profile is not None:
             await self.user_login(installing_user, managed=True)
 
@@ -316,39 +292,9 @@ class Device:
 
         Source: check-in-and-commands.md 2.5 step 8, 6.1.
         """
-        before = self.installed
-        offered = self._read(document)
-        profile.check_replacement(
-            before.profile, offered, user_enrollment=self.personality.user_enrollment
+        await enrolling.replace(
+            self, document, hostility=hostility, renewal_request=renewal_request
         )
-        old = before.identity if renewal_request else None
-        identity = await self._obtain_identity(offered, hostility, renew=old)
-        channel = self.channel()
-        magic, token, pending = channel.push_magic, self.unlock_token, channel.pending
-        self._installed = Installed(profile=offered, identity=identity)
-        try:
-            await self._start_again(channel)
-        except EnrollmentRefused:
-            self._installed = before
-            channel.push_magic, self.unlock_token, channel.pending = magic, token, pending
-            self.say("profile_rolled_back")
-            raise
-        self.say("profile_replaced")
-        for user in managed_users(self.users.values()):
-            await self.send_token_update(user)
-
-    async def _start_again(self, channel: Channel) -> None:
-        answer = await self.send_authenticate()
-        if not answer.ok:
-            raise EnrollmentRefused(answer.status)
-        channel.push_magic = draw_uuid(self.rng)
-        at_renewal = self.levers.unlock_token_at_renewal
-        if at_renewal is UnlockTokenAtRenewal.CHANGED:
-            self.unlock_token = self._new_unlock_token()
-        sent = None if at_renewal is UnlockTokenAtRenewal.OMITTED else self.unlock_token
-        answer = await channel.send_token_update(unlock_token=sent, awaiting=None)
-        if not answer.ok:
-            raise EnrollmentRefused(answer.status)
 
     async def remove_profile(self, *, check_out: bool = True) -> None:
         """Leave management: one CheckOut if the profile asks for it, then forget everything.
@@ -424,21 +370,6 @@ class Device:
             for channel in self._channels.values():
                 await self.push.disconnect(channel.push_token)
 
-    def _read(self, document: bytes) -> EnrollmentProfile:
-        return profile.read_enrollment_profile(document, allow_http=self._allow_http)
-
-    async def _obtain_identity(
-        self,
-        offered: EnrollmentProfile,
-        hostility: Hostility | None,
-        renew: Identity | None = None,
-    ) -> Identity:
-        if isinstance(offered.identity, Pkcs12Request):
-            return open_pkcs12(offered.identity.archive, offered.identity.password)
-        identity = await self.scep_client(offered).obtain(hostility=hostility, renew=renew)
-        self.say("identity_issued", detail=identity.fingerprint[:16])
-        return identity
-
     def scep_client(self, offered: EnrollmentProfile) -> ScepClient:
         """The SCEP client this device would use for that profile, to be pulled by hand.
 
@@ -455,13 +386,6 @@ class Device:
             new_key=self._new_key,
             user_agent=self.personality.user_agent,
         )
-
-    def _new_unlock_token(self) -> bytes | None:
-        if not self.personality.sends_unlock_token:
-            return None
-        if not self.installed.profile.management.has_right(Rights.LOCK):
-            return None
-        return draw_unlock_token(self.rng)
 
     # Messages
 
@@ -520,6 +444,15 @@ class Device:
         return await self.send_token_update(
             channel, push_token=self.rng.randbytes(PUSH_TOKEN_BYTES)
         )
+
+    async def ask(
+        self, message_type: str, channel: User | str | None = None, **keys: object
+    ) -> Answer:
+        """Send a check-in message of any type (GetToken, DeclarativeManagement, ReturnToService …)."""
+        sender = self.channel(channel)
+        message: messages.Message = {"MessageType": message_type}
+        message |= messages.identity_keys(self, sender.user)
+        return await self.check_in(message | keys, sender.name)
 
     async def check_in(self, message: messages.Message, channel: str = DEVICE) -> Answer:
         """Send any check-in message as it is, and obey if the answer ends the enrollment."""

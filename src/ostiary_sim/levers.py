@@ -61,6 +61,8 @@ class Levers:
     signature_form: SignatureForm | None = None
     """Another form than the personality's."""
     omit_signature: bool = False
+    proxy_header: str | None = None
+    """Carry the certificate in this header, as a TLS proxy would that asked the device for it (RFC 9440)."""
     sign_as: Identity | None = None
     """Sign with somebody else's identity."""
     signature_of_other_body: bytes | None = None

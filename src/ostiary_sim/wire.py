@@ -5,6 +5,7 @@ Source: check-in-and-commands.md 1.1, 3.1, 3.7, 3.8.
 
 import json
 import plistlib
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -13,6 +14,7 @@ from urllib.parse import urljoin
 from xml.parsers.expat import ExpatError
 
 import httpx
+from cryptography.hazmat.primitives import serialization
 
 from ostiary_sim import signature
 from ostiary_sim.clock import Clock
@@ -102,6 +104,8 @@ class Wire:
         headers = {"Content-Type": media_type, "User-Agent": self.personality.user_agent}
         if signs and not self.levers.omit_signature:
             headers[signature.HEADER] = self._sign(body, identity)
+        if self.levers.proxy_header is not None:
+            headers[self.levers.proxy_header] = _certificate_header(identity)
         shown = None if signs else identity
         client = self.clients(Trust(anchors=profile.anchors, identity=shown))
         return await _follow(client, url, body, headers)
@@ -114,6 +118,12 @@ class Wire:
             levers.signature_form or self.personality.signature_form,
             self.clock() + levers.signing_ahead,
         )
+
+
+def _certificate_header(identity: Identity) -> str:
+    """Source: check-in-and-commands.md 3.8, the table of carriers."""
+    der = identity.certificate.public_bytes(serialization.Encoding.DER)
+    return f":{b64encode(der).decode('ascii')}:"
 
 
 async def _follow(

@@ -123,7 +123,7 @@ class _Connection(asyncio.Protocol):
         self._h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 1000})  # as Apple's own
         self._flush()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._standin.open_now -= 1
         self._standin._changed.set()
         self._standin._transports.discard(self._transport)
@@ -145,7 +145,9 @@ class _Connection(asyncio.Protocol):
             case RequestReceived(stream_id=int(stream), headers=headers):
                 self._headers[stream] = {str(n): str(v) for n, v in headers or ()}
                 self._bodies[stream] = bytearray()
-            case DataReceived(stream_id=int(stream), data=bytes(part), flow_controlled_length=int(n)):
+            case DataReceived(
+                stream_id=int(stream), data=bytes(part), flow_controlled_length=int(n)
+            ):
                 self._bodies[stream] += part
                 self._h2.acknowledge_received_data(n, stream)
             case StreamEnded(stream_id=int(stream)):

@@ -70,13 +70,12 @@ def _asn1crypto_verifies(raw: bytes) -> bool:
             return False
         said = info["signed_attrs"].untag().dump()
     signature, algorithm = info["signature"].native, getattr(hashes, digest.upper())()
-    for verify in (
-        lambda: _RSA_KEY.verify(signature, said, padding.PKCS1v15(), algorithm),
-        lambda: _EC_KEY.verify(signature, said, ec.ECDSA(algorithm)),
-    ):
-        with suppress(InvalidSignature):
-            verify()
-            return True
+    with suppress(InvalidSignature):
+        _RSA_KEY.verify(signature, said, padding.PKCS1v15(), algorithm)
+        return True
+    with suppress(InvalidSignature):
+        _EC_KEY.verify(signature, said, ec.ECDSA(algorithm))
+        return True
     return False
 
 

@@ -13,11 +13,13 @@ import typer
 
 from ostiary.app import control_app, open_house
 from ostiary.cli.failure import Exit, Failed, failure_of_problem
-from ostiary.settings import Places, load_settings
-from ostiary.web.control import ACTOR_HEADER
+from ostiary.settings import load_settings
+from ostiary.web.asks import ACTOR_HEADER
+from ostiary.web.control_socket import is_served, short_address
 from ostiary.web.journal import open_journal
 
 TIMEOUT_SECONDS: Final = 60.0
+PAGE: Final = 500
 
 DataOption = Annotated[
     Path,
@@ -77,6 +79,24 @@ def ask(
     return asyncio.run(answer())
 
 
+def ask_all(data: Path, path: str, params: Mapping[str, str | int | bool | None], limit: int) -> list[Any]:
+    """Every line of a list, page by page, at most `limit`."""
+
+    async def pages() -> list[Any]:
+        items: list[Any] = []
+        after: str | None = None
+        async with open_desk(data) as desk:
+            while len(items) < limit:
+                step = min(limit - len(items), PAGE)
+                page = await desk.ask("GET", path, params={**params, "limit": step, "after": after})
+                items += page["items"]
+                if (after := page["after"]) is None:
+                    break
+        return items
+
+    return asyncio.run(pages())
+
+
 @asynccontextmanager
 async def open_desk(data: Path) -> AsyncIterator[Desk]:
     """A desk for the installation in `data`.
@@ -86,12 +106,11 @@ async def open_desk(data: Path) -> AsyncIterator[Desk]:
     """
     settings = load_settings(data)
     headers = {ACTOR_HEADER: actor()}
-    if is_served(settings.places):
-        transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(
-            uds=str(settings.places.control_socket)
-        )
-        async with _client(transport, headers) as client:
-            yield Desk(client)
+    if is_served(settings.places.control_socket):
+        with short_address(settings.places.control_socket) as address:
+            transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(uds=address)
+            async with _client(transport, headers) as client:
+                yield Desk(client)
         return
     open_journal(
         "console", "error"
@@ -100,16 +119,6 @@ async def open_desk(data: Path) -> AsyncIterator[Desk]:
         transport = httpx.ASGITransport(app=control_app(house))
         async with _client(transport, headers) as client:
             yield Desk(client)
-
-
-def is_served(places: Places) -> bool:
-    """Whether a server listens at the control socket; a socket that nobody listens at is stale."""
-    try:
-        with httpx.HTTPTransport(uds=str(places.control_socket)) as transport:
-            httpx.Client(transport=transport, timeout=TIMEOUT_SECONDS).get("http://ostiary/status")
-    except httpx.ConnectError:
-        return False
-    return True
 
 
 def actor() -> str:

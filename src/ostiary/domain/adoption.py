@@ -40,6 +40,5 @@ def _answering_yes(bound: Change[None]) -> Change[bool]:
         answer=True,
         rows=bound.rows,
         bind=bound.bind,
-        steps=bound.steps,
         records=bound.records,
     )

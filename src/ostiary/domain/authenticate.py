@@ -23,9 +23,9 @@ from ostiary.domain.enrollment import (
     Standing,
     State,
 )
-from ostiary.domain.ledger import identity_record, identity_record_id, retire
+from ostiary.domain.ledger import identity_record, retire
 from ostiary.domain.pairing import CertificateNotPaired, require_paired
-from ostiary.domain.token import TokenKind, TokenState, TokenStep
+from ostiary.domain.token import TokenKind
 from ostiary.domain.visitor import DeviceIdentity
 from ostiary.domain.wake import RENEWAL_QUIET
 from ostiary.errors import Refused
@@ -315,12 +315,5 @@ def bind_accepted(
         answer=None,
         rows=(bound,),
         bind=(replace(_binding(bound, identity, now), proof=proof),),
-        steps=(
-            TokenStep(
-                record_id=identity_record_id(identity.fingerprint),
-                state=TokenState.OK,
-                cause=f"bound: {proof}",
-            ),
-        ),
         records=(identity_record(bound, identity, now, source=f"bound: {proof}"),),
     )

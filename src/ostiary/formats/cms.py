@@ -46,6 +46,7 @@ __all__ = [
     "SignedMessage",
     "SignedMessageTooLarge",
     "SignerCertificateMissing",
+    "SigningKey",
     "certificates_only",
     "read_embedded",
     "read_signed",

@@ -270,7 +270,8 @@ def _read_attributes(message: bytes, field: Element, signer: SignerInfo) -> None
     signer.message_digest = message[digest.start : digest.stop]
     if (times := found.get(_SIGNING_TIME)) is not None:
         signer.signing_time = _moment(message, _single(message, times, None))
-    # Sent under an implicit [0], signed as a SET: only the first byte differs. (RFC 5652 5.4)
+    # Sent under an implicit [0], signed as a SET: only the first byte differs, and the order
+    # stays the sender's, as openssl has it. (RFC 5652 5.4)
     signer.attributes = b"\x31" + message[field.begin + 1 : field.stop]
 
 

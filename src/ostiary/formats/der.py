@@ -4,7 +4,6 @@ from typing import Final, NamedTuple
 
 from ostiary.errors import Malformed
 
-BOOLEAN: Final = 0x01
 INTEGER: Final = 0x02
 OCTET_STRING: Final = 0x04
 OBJECT_IDENTIFIER: Final = 0x06

@@ -32,7 +32,6 @@ __all__ = [
     "fingerprint",
     "load",
     "not_after",
-    "not_before",
     "subject_uid",
     "verify_chain",
 ]
@@ -107,17 +106,14 @@ def load(der: bytes) -> x509.Certificate:
         _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
     except UNREADABLE:
         raise CertificateMalformed from None
+    if certificate.serial_number < 0:
+        raise CertificateMalformed("the certificate's serial number is negative")
     return certificate
 
 
 def not_after(der: bytes) -> datetime:
     """The last moment at which a DER certificate is valid, aware UTC. Raises as `load`."""
     return load(der).not_valid_after_utc
-
-
-def not_before(der: bytes) -> datetime:
-    """The first moment at which a DER certificate is valid, aware UTC. Raises as `load`."""
-    return load(der).not_valid_before_utc
 
 
 def subject_uid(cert: bytes | x509.Certificate) -> str | None:
@@ -246,12 +242,15 @@ class _Path:
 class _Search:
     """One search for a path, with a bound on the signatures it verifies."""
 
-    __slots__ = ("_anchors", "_checks_left", "_intermediates")
+    __slots__ = ("_anchors", "_checks_left", "_intermediates", "_sent")
 
     def __init__(self, anchors: TrustAnchors, intermediates: Sequence[bytes]) -> None:
         self._anchors = anchors
         self._checks_left = _MOST_CHECKS
-        self._intermediates = list(_usable_issuers(intermediates))
+        self._sent = intermediates
+        self._intermediates: list[x509.Certificate] | None = (
+            None  # read when they are needed, seldom
+        )
 
     def path_from(
         self, subject: x509.Certificate, between: tuple[x509.Certificate, ...] = ()
@@ -261,6 +260,8 @@ class _Search:
                 return _Path(between, der)
         if len(between) == _LONGEST_PATH:
             return None
+        if self._intermediates is None:
+            self._intermediates = list(_usable_issuers(self._sent))
         for issuer in self._intermediates:
             if issuer.subject != subject.issuer or issuer in between:
                 continue

@@ -79,7 +79,11 @@ class ApnsPusher:
         """The topic's connections, new ones if its certificate is another by now. (AP-09)"""
         certificate = await self._current_certificate(topic)
         connections = self._connections_by_topic.get(topic)
-        if connections and certificate and connections.certificate.record_id == certificate.record_id:
+        if (
+            connections
+            and certificate
+            and connections.certificate.record_id == certificate.record_id
+        ):
             return connections
         if connections:
             del self._connections_by_topic[topic]

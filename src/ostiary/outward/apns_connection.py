@@ -159,7 +159,11 @@ class _Exchange:
         self.curl.setopt(pycurl.POSTFIELDS, request.body.reveal())
         self.curl.setopt(
             pycurl.HTTPHEADER,
-            ["content-type: application/json", "accept:", *(f"{n}: {v}" for n, v in request.headers)],
+            [
+                "content-type: application/json",
+                "accept:",
+                *(f"{n}: {v}" for n, v in request.headers),
+            ],
         )
 
     def _on_body(self, part: bytes) -> None:

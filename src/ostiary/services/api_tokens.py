@@ -29,6 +29,7 @@ class Scope(StrEnum):
 
     COMMANDS = "commands"
     COMMANDS_DESTRUCTIVE = "commands:destructive"
+    COMMANDS_SECRET = "commands:secret"
     PUSH = "push"
     PUSHCERT = "pushcert"
     READ = "read"
@@ -67,9 +68,13 @@ class Caller:
     tenant: TenantId
     scopes: frozenset[str]
 
+    def may(self, scope: Scope) -> bool:
+        """Whether the token has this scope; one with `admin` may do everything."""
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
     def require(self, scope: Scope) -> None:
-        """Raises ScopeMissing. A token with `admin` may do everything."""
-        if scope not in self.scopes and Scope.ADMIN not in self.scopes:
+        """Raises ScopeMissing."""
+        if not self.may(scope):
             raise ScopeMissing(scope=scope.value, token=self.name)
 
 

@@ -117,9 +117,7 @@ class DeviceAuthorities:
             self._verified.popitem(last=False)
 
 
-def load_authorities(
-    path: Path, tenant: TenantId = DEFAULT_TENANT
-) -> tuple[TrustedAuthority, ...]:
+def load_authorities(path: Path, tenant: TenantId = DEFAULT_TENANT) -> tuple[TrustedAuthority, ...]:
     """The foreign authorities in a PEM file (`--trust-ca`). Raises AuthorityFileUnusable."""
     try:
         with path.open("rb") as file:

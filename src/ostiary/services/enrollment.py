@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from ostiary.domain.enrollment import Bound, Enrollment, InstalledProfile, Purpose
 from ostiary.domain.invitation import Challenge
@@ -28,6 +29,9 @@ SignProfile = Callable[[bytes], bytes]
 """Puts a profile into a signed message, e.g. formats.mobileconfig.sign_profile over the TLS key."""
 
 
+EVERYTHING: Final = InstalledProfile(access_rights=ALL_RIGHTS, capabilities=ALL_CAPABILITIES)
+
+
 class NoPushCertificate(Unavailable):
     """No push certificate is imported yet, and a profile without its topic would enroll nobody."""
 
@@ -47,9 +51,7 @@ class ProfilePolicy:
     organization: str = "Ostiary"
     trust_anchors: tuple[bytes, ...] = ()
     """DER of the CA of a self-made TLS certificate."""
-    installed: InstalledProfile = InstalledProfile(
-        access_rights=ALL_RIGHTS, capabilities=ALL_CAPABILITIES
-    )
+    installed: InstalledProfile = EVERYTHING
     valid_for: timedelta = timedelta(hours=1)
     """From download to certificate; the challenge inside must be short-lived. (6.3 rule 1)"""
     renewal_valid_for: timedelta = timedelta(days=14)
@@ -116,7 +118,7 @@ class EnrollmentService:
         """
         if enrollment.profile is None or enrollment.is_user_channel:
             raise ProfileNotOurs(enrollment_id=enrollment.id)
-        installed = _renewed(enrollment.profile)
+        installed = _renewed(enrollment.profile, self._policy.installed.capabilities)
         now = self._clock.now()
         challenge = Secret(secrets.token_urlsafe(32).encode())
         await self._challenges.add_challenge(
@@ -161,10 +163,10 @@ class EnrollmentService:
         return self._sign(profile) if self._sign is not None else profile
 
 
-def _renewed(installed: InstalledProfile) -> InstalledProfile:
+def _renewed(installed: InstalledProfile, offered: frozenset[str]) -> InstalledProfile:
     """What a renewal may say: today's capabilities, but per-user connections neither added nor removed."""
-    capabilities = ALL_CAPABILITIES - {PER_USER_CONNECTIONS}
+    unchangeable = frozenset({PER_USER_CONNECTIONS})
     return InstalledProfile(
         access_rights=installed.access_rights,
-        capabilities=capabilities | (installed.capabilities & {PER_USER_CONNECTIONS}),
+        capabilities=(offered - unchangeable) | (installed.capabilities & unchangeable),
     )

@@ -26,6 +26,7 @@ Only the CA writes it; a CSR's extensions are never read. (check-in-and-commands
 SUBJECT: Final = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Ostiary device identity")])
 """The same for every device: a name in a certificate would be read as a claim, and leak what it names."""
 
+_BOOLEAN: Final = 0x01
 _UTF8_STRING: Final = 0x0C
 _NULL: Final = encode_element(0x05, b"")
 _ALGORITHM: Final = {
@@ -98,7 +99,7 @@ def _usage(key: DeviceKey) -> x509.KeyUsage:
 def _extension(value: x509.ExtensionType, *, critical: bool = False) -> bytes:
     return _sequence(
         _object_identifier(value.oid.dotted_string),
-        encode_element(der.BOOLEAN, b"\xff") if critical else b"",
+        encode_element(_BOOLEAN, b"\xff") if critical else b"",
         encode_element(der.OCTET_STRING, value.public_bytes()),
     )
 

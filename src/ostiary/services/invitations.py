@@ -66,9 +66,7 @@ class InvitationService:
         `uses` counts certificates, not downloads. Raises InvitationUnusable.
         """
         _check(bound, valid_for, uses)
-        code = Secret(
-            "".join(secrets.choice(CODE_LETTERS) for _ in range(CODE_LENGTH)).encode()
-        )
+        code = Secret("".join(secrets.choice(CODE_LETTERS) for _ in range(CODE_LENGTH)).encode())
         now = self._clock.now()
         invitation = Invitation(
             id=RecordId(secrets.token_hex(16)),

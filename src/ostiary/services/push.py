@@ -4,12 +4,12 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
-from ostiary.domain.decision import Ask, ByKey, ByName, Change, Snapshot
+from ostiary.domain.decision import Alert, Ask, ByKey, ByName, Change, Snapshot
 from ostiary.domain.enrollment import Enrollment, State
 from ostiary.domain.push_schedule import VALID_FOR, PushPlan, plan_after
 from ostiary.domain.push_value import decode_push_value
@@ -26,6 +26,9 @@ from ostiary.services.push_alerts import alert_after
 
 _NOW_AT_ONCE: Final = 64
 """Pushes of one request that are under way together."""
+
+_SAME_ALERT_EVERY: Final = timedelta(minutes=1)
+_MOST_REMEMBERED: Final = 1000
 
 log = structlog.get_logger()
 
@@ -78,6 +81,7 @@ class PushService:
         self._sealer = sealer
         self._clock = clock
         self._jitter = jitter
+        self._told_at: dict[Alert, datetime] = {}
 
     async def push(self, due: DueWake) -> WakeStep:
         """Push one channel that is due; the step for `Wakes.settle`.
@@ -125,20 +129,25 @@ class PushService:
 
     async def _push_named(self, tenant: TenantId, enrollment_id: EnrollmentId) -> str:
         channel = await self._find_pushable(tenant, enrollment_id)
-        record = channel.push and await self._enrollments.load_record(channel.push.record_id)
-        if record is None:
-            raise EnrollmentNotPushable("no push token is held", enrollment_id=enrollment_id)
+        record = await self._load_push_record(channel)
         outcome = await self._send(channel, record)
         now = self._clock.now()
         plan = self._plan(outcome, channel, 0, 0, now)
         await self._enrollments.decide(
-            Ask(who=ByKey(channel.key)), lambda found: _after_push_now(found, record, plan, now)
+            Ask(who=ByKey(key=channel.key)), lambda found: _after_push_now(found, record, plan, now)
         )
         await self._tell(outcome, channel, plan.failures, now)
         if outcome.verdict is not PushVerdict.ACCEPTED:
             reason = outcome.reason or f"status {outcome.status}"
             raise PushNotAccepted(f"APNs did not accept the push: {reason}", topic=channel.topic)
         return outcome.apns_id or ""
+
+    async def _load_push_record(self, channel: Enrollment) -> TokenRecord:
+        if channel.push is not None:
+            record = await self._enrollments.load_record(channel.push.record_id)
+            if record is not None:
+                return record
+        raise EnrollmentNotPushable("no push token is held", enrollment_id=channel.id)
 
     async def _find_pushable(self, tenant: TenantId, enrollment_id: EnrollmentId) -> Enrollment:
         def rule(found: Snapshot) -> Change[Enrollment]:
@@ -186,12 +195,22 @@ class PushService:
         if outcome.verdict is PushVerdict.TOPIC_PAUSED:
             await self._certificates.pause_topic(channel.topic, outcome.reason or "refused", now)
         alert = alert_after(outcome, channel, failures=failures)
-        if alert is not None:
+        if alert is not None and self._is_news(alert, now):
             log.warning("push_trouble", kind=alert.kind, subject=alert.subject)
             await self._enrollments.decide(
-                Ask(who=ByKey(channel.key)),
+                Ask(who=ByKey(key=channel.key)),
                 lambda _found: Change(at=now, answer=None, alerts=(alert,)),
             )
+
+    def _is_news(self, alert: Alert, now: datetime) -> bool:
+        """Whether to store it: a fleet that fails for one cause writes one alert a minute, not one a device."""
+        told_at = self._told_at.get(alert)
+        if told_at is not None and told_at <= now < told_at + _SAME_ALERT_EVERY:
+            return False
+        if len(self._told_at) >= _MOST_REMEMBERED:
+            self._told_at.clear()
+        self._told_at[alert] = now
+        return True
 
 
 def _require_pushable(device: Enrollment, channel: Enrollment) -> None:

@@ -7,7 +7,7 @@ from ostiary.domain.enrollment import Enrollment
 from ostiary.ports.push import PushOutcome, PushVerdict
 
 AWAY_AFTER: Final = 5
-"""Failures in a row after which "try again" is worth somebody's look: some three minutes."""
+"""Failures in a row after which "try again" is worth somebody's look: a minute or two."""
 
 
 def alert_after(outcome: PushOutcome, channel: Enrollment, *, failures: int) -> Alert | None:
@@ -44,8 +44,8 @@ def alert_after(outcome: PushOutcome, channel: Enrollment, *, failures: int) -> 
             return _about_topic(
                 channel,
                 "apns-away",
-                f"APNs has not answered {AWAY_AFTER} times in a row ({reason}). Pushes are tried again by themselves; "
-                "look at the way out to Apple's push hosts, ports 443 and 2197.",
+                f"A push failed {AWAY_AFTER} times in a row ({reason}): APNs is in trouble or out of reach. Pushes are "
+                "tried again by themselves; look at the way out to Apple's push hosts, ports 443 and 2197.",
             )
         case _:
             return None

@@ -131,9 +131,9 @@ class ScepService:
         csr = decode_csr(await self._open(envelope))
         _require_reachable(request)
         match request.message_type:
-            case str(MessageType.CERTIFICATE_REQUEST):
+            case MessageType.CERTIFICATE_REQUEST:
                 certificate = await self._enroll(request, csr)
-            case str(MessageType.RENEWAL_REQUEST):
+            case MessageType.RENEWAL_REQUEST:
                 certificate = await self._renew(request, csr)
             case _:
                 raise RequestFailed(FailInfo.BAD_REQUEST, "a message type that we do not serve")

@@ -6,7 +6,7 @@ from typing import Any, Final
 from ostiary.domain.enrollment import Binding, Enrollment
 from ostiary.domain.token import TokenRecord, TokenState
 from ostiary.ports.reports import AlertLine, CommandLine
-from ostiary.ports.storage import PushCertificate
+from ostiary.services.push_certificates import PushTopicStatus
 
 RENEW_SOON: Final = timedelta(days=30)
 
@@ -129,16 +129,16 @@ def alert_line(line: AlertLine) -> Line:
     }
 
 
-def push_certificate_line(certificate: PushCertificate, devices: int) -> Line:
-    """One push certificate and how many enrollments hang on it."""
+def push_topic_line(topic: PushTopicStatus) -> Line:
+    """One push topic, its certificate's life, and how many enrollments hang on it."""
     return {
-        "topic": certificate.topic,
-        "not_before": moment(certificate.not_before),
-        "not_after": moment(certificate.not_after),
-        "imported": moment(certificate.imported_at),
-        "enrollments": devices,
-        "paused": moment(certificate.paused_since),
-        "paused_reason": certificate.paused_reason,
+        "topic": topic.topic,
+        "not_before": moment(topic.not_before),
+        "not_after": moment(topic.not_after),
+        "imported": moment(topic.imported_at),
+        "enrollments": topic.enrollments,
+        "paused": moment(topic.paused_since),
+        "paused_reason": topic.paused_reason,
     }
 
 

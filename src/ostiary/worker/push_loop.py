@@ -1,23 +1,27 @@
 """The loop that wakes devices: takes the channels that are due, pushes them, stores what followed."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from ostiary.errors import OstiaryError
 from ostiary.ports.clock import Clock
 from ostiary.ports.storage import DueWake, Wakes, WakeStep
-from ostiary.services.push import PushService
 
 _SHORTEST_WAIT: Final = 0.02
-_FIRST_BACK_OFF: Final = timedelta(seconds=1)
 _LONGEST_BACK_OFF: Final = timedelta(seconds=60)
 
 log = structlog.get_logger()
+
+
+class PushesOne(Protocol):
+    """What the loop needs of `services.push.PushService`."""
+
+    async def push(self, due: DueWake) -> WakeStep: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +32,15 @@ class PushPace:
     lease: timedelta = timedelta(minutes=2)
     """After which a channel whose pusher died is due again; longer than a push and its repetition may take."""
     longest_wait: timedelta = timedelta(seconds=30)
+    first_back_off: timedelta = timedelta(seconds=1)
+    """After storage failed; doubled each time, up to a minute."""
     drain: timedelta = timedelta(seconds=3)
     """How long pushes under way may go on once the loop is to stop."""
 
 
 async def run_push_loop(
     wakes: Wakes,
-    service: PushService,
+    service: PushesOne,
     clock: Clock,
     stop: asyncio.Event,
     pace: PushPace | None = None,
@@ -45,7 +51,7 @@ async def run_push_loop(
     after its lease, and one push too many does no harm. (check-in-and-commands.md 5.2)
     """
     pace = pace or PushPace()
-    back_off = _FIRST_BACK_OFF
+    back_off = pace.first_back_off
     while not stop.is_set():
         try:
             taken = await push_due(wakes, service, clock, stop, pace)
@@ -56,11 +62,11 @@ async def run_push_loop(
             await _first_of(stop.wait(), asyncio.sleep(back_off.total_seconds()))
             back_off = min(back_off * 2, _LONGEST_BACK_OFF)
         else:
-            back_off = _FIRST_BACK_OFF
+            back_off = pace.first_back_off
 
 
 async def push_due(
-    wakes: Wakes, service: PushService, clock: Clock, stop: asyncio.Event, pace: PushPace
+    wakes: Wakes, service: PushesOne, clock: Clock, stop: asyncio.Event, pace: PushPace
 ) -> int:
     """Push one batch of what is due now and settle it; how many channels were taken."""
     due = await wakes.claim(clock.now(), limit=pace.batch, lease=pace.lease)
@@ -77,7 +83,7 @@ async def push_due(
 
 async def _push_all(
     due: Sequence[DueWake],
-    service: PushService,
+    service: PushesOne,
     steps: list[WakeStep],
     stop: asyncio.Event,
     drain: timedelta,
@@ -104,9 +110,7 @@ async def _push_all(
         log.warning("push_batch_cut_short", unanswered=len(due) - len(steps))
 
 
-async def _wait_for_work(
-    wakes: Wakes, clock: Clock, stop: asyncio.Event, pace: PushPace
-) -> None:
+async def _wait_for_work(wakes: Wakes, clock: Clock, stop: asyncio.Event, pace: PushPace) -> None:
     """Return when a channel falls due, a wake is written, or the loop is to stop."""
     longest = pace.longest_wait.total_seconds()
     next_due_at = await wakes.next_due_at()
@@ -117,10 +121,17 @@ async def _wait_for_work(
     await _first_of(stop.wait(), wakes.wait(seconds))
 
 
-async def _first_of(*waits: object) -> None:
-    raise NotImplementedError
+async def _first_of(*waits: Coroutine[object, object, object]) -> None:
+    """Return when the first of them does; the others are cancelled."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(wait) for wait in waits]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
 
 
 def _name(trouble: Exception) -> str:
     """What happened, without the message of a foreign exception: that could hold a token."""
+    if isinstance(trouble, ExceptionGroup):
+        return ", ".join(_name(one) for one in trouble.exceptions)
     return trouble.code if isinstance(trouble, OstiaryError) else type(trouble).__name__

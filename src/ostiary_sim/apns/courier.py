@@ -121,7 +121,8 @@ class CourierClient:
     async def disconnect(self, token: bytes) -> None:
         """Stop delivering to `token`."""
         self._listeners.pop(token, None)
-        await self._say({"forget": token.hex()})
+        if self._writer is not None and not self._writer.is_closing():
+            await _write_line(self._writer, {"forget": token.hex()})
 
     async def _say(self, line: dict[str, str]) -> None:
         if self._writer is None or self._writer.is_closing():

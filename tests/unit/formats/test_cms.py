@@ -197,6 +197,18 @@ def test_attributes_are_verified_under_the_tag_of_a_set(by_rsa: Issued) -> None:
         cms.verify_detached(sign_by_hand(by_rsa, BODY, tag_signed=0xA0), BODY)
 
 
+def test_attributes_in_another_order_than_signed_are_refused(by_rsa: Issued) -> None:
+    """We verify the bytes as sent and never sort them; openssl does the same."""
+    message = openssl_sign(by_rsa, BODY)
+    signed = asn1_cms.ContentInfo.load(message)["content"]["signer_infos"][0]["signed_attrs"]
+    in_order = [one.dump() for one in signed]
+    other_order = message.replace(b"".join(in_order), b"".join(in_order[::-1]))
+    assert other_order != message
+    assert not openssl_verifies(other_order, BODY)
+    with pytest.raises(cms.SignatureDoesNotVerify):
+        cms.verify_detached(other_order, BODY)
+
+
 def test_bytes_after_the_message_are_malformed(by_rsa: Issued) -> None:
     for form in ([], ["-stream"]):
         with pytest.raises(cms.NotASignedMessage):

@@ -1,5 +1,6 @@
 """Certificates of devices: which ones chain to our anchors, and that hostile ones do no harm."""
 
+import warnings
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -253,6 +254,19 @@ def test_a_hostile_extension_raises_only_what_we_know(root: Issued, name: str) -
         verify_chain(bent, [bent], TrustAnchors([root.der]), NOW)
     with suppress(OstiaryError):  # an absurd path length is a long one, and does no harm
         TrustAnchors([bent])
+
+
+def test_a_negative_serial_raises_only_what_we_know(root: Issued) -> None:
+    """Source: users.md 5.4 item 19."""
+    written = issue("device", root, serial=0x7F0102030405060708).der
+    bent = written.replace(bytes.fromhex("7f0102030405060708"), bytes.fromhex("ff7f02030405060708"))
+    assert bent != written
+    with pytest.raises(Malformed):
+        verify_chain(bent, [], TrustAnchors([root.der]), NOW)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in production, where the library only warns
+        with pytest.raises(Malformed):
+            verify_chain(bent, [], TrustAnchors([root.der]), NOW)
 
 
 def test_ten_thousand_names_are_too_large(root: Issued) -> None:

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+
 from conformance.apns_standin import Answer, ApnsStandIn, RefusingTls, Script, SeenPush
 from conformance.push_certificates import OTHER_TOPIC, TOPIC, Authority, Issued, rsa_key
-
 from ostiary.domain.token import RecordId
 from ostiary.outward.apns import ApnsEndpoint, ApnsPusher, PushLimits
 from ostiary.ports.push import ClientCertificate, PushOutcome, PushVerdict
@@ -54,9 +54,7 @@ class Scene:
     authority: Authority
 
     async def push(self, topic: str = TOPIC, magic: str = "MAGIC") -> PushOutcome:
-        address = PushAddress(
-            topic=Topic(topic), token=Secret(TOKEN), magic=Secret(magic.encode())
-        )
+        address = PushAddress(topic=Topic(topic), token=Secret(TOKEN), magic=Secret(magic.encode()))
         return await self.pusher.push(address, expires_at=EXPIRES_AT)
 
 

@@ -73,7 +73,13 @@ class FakeScep:
 
     ca: Identity
     pending_for: int = 0
-    capabilities: tuple[str, ...] = ("AES", "POSTPKIOperation", "SHA-256", "Renewal", "SCEPStandard")
+    capabilities: tuple[str, ...] = (
+        "AES",
+        "POSTPKIOperation",
+        "SHA-256",
+        "Renewal",
+        "SCEPStandard",
+    )
     with_ra: Identity | None = None
     wrong_nonce: bool = False
     wrong_signer: Identity | None = None
@@ -209,6 +215,8 @@ class FakeMdm:
                 )
             case "/moved":
                 return Reply(307, headers={"Location": "/mdm"})
+            case _:
+                pass
         fields = plistlib.loads(request.content)
         self.signers.append(self._signer(request))
         if "MessageType" in fields:
@@ -233,6 +241,8 @@ class FakeMdm:
                 return plist_reply({"BootstrapToken": self.bootstrap_token})
             case "UserAuthenticate":
                 return Reply(410)
+            case _:
+                pass
         return Reply(200)
 
     def _connect(self, fields: dict[str, Any]) -> Reply:

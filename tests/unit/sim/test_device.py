@@ -1,5 +1,7 @@
 """The life of an enrollment. Source: check-in-and-commands.md 2.5."""
 
+from typing import Any
+
 import httpx
 import pytest
 
@@ -186,7 +188,7 @@ async def test_the_unlock_token_at_renewal_follows_the_lever(
     ],
 )
 async def test_what_may_not_change_is_refused_in_a_replacement(
-    stage: Stage, changes: dict[str, object]
+    stage: Stage, changes: dict[str, Any]
 ) -> None:
     """6.1, column U."""
     phone = await stage.enrolled()
@@ -308,9 +310,8 @@ async def test_redirects_are_followed_with_the_same_put(stage: Stage) -> None:
 
 
 async def test_equal_seeds_make_equal_devices(stage: Stage) -> None:
-    one, two = (await stage.enrolled("mac", seed=7) for _ in range(2)), None
-    assert two is None
-    first, second = [each async for each in one]
+    first = await stage.enrolled("mac", seed=7)
+    second = await stage.enrolled("mac", seed=7)
     assert (first.udid, first.serial) == (second.udid, second.serial)
     assert first.push_token == second.push_token
     assert first.push_magic == second.push_magic
@@ -376,3 +377,27 @@ async def test_events_carry_no_secret(stage: Stage) -> None:
     told = "".join(str(event) for event in stage.events)
     assert phone.push_magic not in told
     assert phone.push_token.hex() not in told
+
+
+async def test_any_check_in_message_can_be_sent(stage: Stage) -> None:
+    mac = await stage.enrolled("mac")
+    ada = await mac.user_login("ada")
+    await mac.ask("GetToken", TokenServiceType="com.apple.maid")
+    assert stage.server.last("GetToken") == {
+        "MessageType": "GetToken",
+        "UDID": mac.udid,
+        "TokenServiceType": "com.apple.maid",
+    }
+    await mac.ask("DeclarativeManagement", ada, Endpoint="tokens")
+    assert stage.server.last("DeclarativeManagement")["UserID"] == ada.guid
+
+
+async def test_a_proxy_may_carry_the_certificate(stage: Stage) -> None:
+    """3.8: RFC 9440 form."""
+    phone = stage.device()
+    phone.levers.proxy_header = "Client-Cert"
+    await phone.enroll(stage.server.profile(SignMessage=None))
+    value = stage.server.requests[-1].headers["Client-Cert"]
+    assert value.startswith(":MII")
+    assert value.endswith(":")
+    assert stage.server.signers == [None, None]

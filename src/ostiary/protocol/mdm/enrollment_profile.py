@@ -84,8 +84,8 @@ class EnrollmentUrls:
     def identifier(self) -> str:
         """The profile's PayloadIdentifier: the host's labels turned round, as Apple's own are."""
         parts = urlsplit(self.base)
-        host = (parts.hostname or "").replace(":", "-")
-        labels = [host] if _is_address(host) else list(reversed(host.split(".")))
+        host = parts.hostname or ""
+        labels = [host.replace(":", "-")] if _is_address(host) else host.split(".")[::-1]
         if parts.port not in (None, _HTTPS_PORT):
             labels.append(f"port-{parts.port}")
         return ".".join([*labels, "ostiary", "enrollment"])
@@ -215,7 +215,7 @@ def _common(
 
 def _is_address(host: str) -> bool:
     try:
-        ipaddress.ip_address(host.replace("-", ":") if host.count("-") > 1 else host)
+        ipaddress.ip_address(host)
     except ValueError:
         return False
     return True

@@ -28,8 +28,8 @@ _MOST_ATTRIBUTES: Final = 32
 class PkiRequest:
     """One message, read and not verified: everything here is a claim until `verify`."""
 
-    message_type: str
-    """Digits, as sent; only those of `MessageType` mean anything to us."""
+    message_type: int
+    """As sent; only those of `MessageType` mean anything to us."""
     transaction_id: bytes
     """Contents of a PrintableString, to be echoed."""
     sender_nonce: bytes
@@ -93,11 +93,11 @@ def _attributes(encoded: bytes) -> Mapping[bytes, tuple[int, bytes]]:
     return value_by_name
 
 
-def _message_type(value_by_name: Mapping[bytes, tuple[int, bytes]]) -> str:
+def _message_type(value_by_name: Mapping[bytes, tuple[int, bytes]]) -> int:
     digits = _bounded(value_by_name, MESSAGE_TYPE, PRINTABLE_STRING, _LONGEST_MESSAGE_TYPE)
     if not digits.isdigit():
         raise NotAScepMessage("the message type is not a number")
-    return digits.decode("ascii")
+    return int(digits)
 
 
 def _bounded(

@@ -9,7 +9,7 @@ from ostiary.domain.enrollment import Binding, Credential, Enrollment, Enrollmen
 from ostiary.domain.invitation import Challenge, Invitation
 from ostiary.domain.token import Fingerprint, RecordId, TokenRecord
 from ostiary.ports.reports import AlertLine
-from ostiary.ports.storage import PushCertificate
+from ostiary.ports.storage import PendingPushKey, PushCertificate
 from ostiary.protocol.mdm.checkin import Topic
 
 
@@ -31,6 +31,7 @@ class Tables:
     invitations: dict[RecordId, Invitation] = field(default_factory=dict)
     challenges: dict[RecordId, Challenge] = field(default_factory=dict)
     push_certificates: dict[Topic, PushCertificate] = field(default_factory=dict)
+    pending_push_keys: dict[RecordId, PendingPushKey] = field(default_factory=dict)
     alerts: dict[tuple[str, str, str], AlertLine] = field(default_factory=dict)
     audit: list[tuple[AuditEntry, bytes]] = field(default_factory=list)
     """With the hash of the chain up to it."""
@@ -50,6 +51,7 @@ class Tables:
             invitations=dict(self.invitations),
             challenges=dict(self.challenges),
             push_certificates=dict(self.push_certificates),
+            pending_push_keys=dict(self.pending_push_keys),
             alerts=dict(self.alerts),
             audit=list(self.audit),
             last_sequence=self.last_sequence,

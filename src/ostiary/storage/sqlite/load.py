@@ -25,7 +25,7 @@ from ostiary.storage.sqlite.seen import SeenBuffer
 
 # Every row comes with its wake and whether its channel has live commands: most have neither, and need no more look-ups.
 _CHANNEL: Final = (
-    "$enrollment, w.due_at, w.attempt,"
+    "$enrollment, w.due_at, w.attempt, w.failures,"
     " EXISTS (SELECT 1 FROM command q WHERE q.enrollment_key = e.key)"
 )
 
@@ -174,7 +174,7 @@ def _find_by_certificate(transaction: Transaction, who: ByCertificate, seen: See
     row = transaction.read(BOUND_DEVICE, (who.fingerprint,)).fetchone()
     if row is None:
         return found
-    found.binding = binding_from(row[ENROLLMENT_WIDTH + 3 :])
+    found.binding = binding_from(row[ENROLLMENT_WIDTH + 4 :])
     found.tenant = found.binding.tenant
     if channel is None or not channel.is_user_channel:
         _take_channel(found, row, seen)
@@ -191,11 +191,13 @@ def _find_by_certificate(transaction: Transaction, who: ByCertificate, seen: See
 
 def _take_channel(found: _Found, row: Row, seen: SeenBuffer) -> None:
     channel = seen.overlay(enrollment_from(row[:ENROLLMENT_WIDTH]))
-    due_at, attempt, has_live = row[ENROLLMENT_WIDTH : ENROLLMENT_WIDTH + 3]
+    due_at, attempt, failures, has_live = row[ENROLLMENT_WIDTH : ENROLLMENT_WIDTH + 4]
     found.channel = channel
     found.has_live = bool(has_live)
     if due_at is not None:
-        found.wake = Wake(enrollment_key=channel.key, due_at=moment(due_at), attempt=attempt)
+        found.wake = Wake(
+            enrollment_key=channel.key, due_at=moment(due_at), attempt=attempt, failures=failures
+        )
 
 
 def _load_device_of(

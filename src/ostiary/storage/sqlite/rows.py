@@ -19,7 +19,15 @@ from ostiary.domain.enrollment import (
     State,
     UserSession,
 )
-from ostiary.domain.token import KeyedDigest, RecordId, SealedValue, TokenKind, TokenPointer, TokenRecord, TokenState
+from ostiary.domain.token import (
+    KeyedDigest,
+    RecordId,
+    SealedValue,
+    TokenKind,
+    TokenPointer,
+    TokenRecord,
+    TokenState,
+)
 from ostiary.protocol.mdm.checkin import DeviceFacts
 from ostiary.protocol.mdm.identity import EnrollmentType
 
@@ -71,14 +79,15 @@ FIXED_COLUMNS: Final = (
 ENROLLMENT_COLUMNS: Final = (
     *FIXED_COLUMNS,
     "proof", "serial_number", "device_name", "model", "model_name", "product_name", "os_version",
-    "build_version", "created_at", "authenticated_at", "enrolled_at", "last_seen_at", "contested_at",
+    "build_version", "created_at", "authenticated_at", "enrolled_at", "last_seen_at",
+    "released_at", "contested_at",
     "push_record", "push_digest", "push_received_at", "push_arrived_at",
     "push_dead_since", "push_dead_reason", "pushed_at",
     "unlock_record", "unlock_digest", "unlock_received_at", "unlock_arrived_at",
     "bootstrap_record", "bootstrap_digest", "bootstrap_received_at", "bootstrap_arrived_at",
     "awaiting", "not_on_console", "user_short_name", "user_long_name",
     "access_rights", "capabilities", "has_session", "session_nonce", "session_token",
-    "token_updates", "version",
+    "accepted_fingerprint", "token_updates", "version",
 )  # fmt: skip
 BINDING_COLUMNS: Final = (
     "fingerprint", "tenant", "enrollment_key", "proof", "bound_at", "not_after", "superseded_at",
@@ -123,14 +132,15 @@ def enrollment_from(row: Row) -> Enrollment:
     (
         key, tenant, id_, type_, parent_key, state, standing, topic,
         proof, serial_number, device_name, model, model_name, product_name, os_version,
-        build_version, created_at, authenticated_at, enrolled_at, last_seen_at, contested_at,
+        build_version, created_at, authenticated_at, enrolled_at, last_seen_at,
+        released_at, contested_at,
         push_record, push_digest, push_received_at, push_arrived_at,
         push_dead_since, push_dead_reason, pushed_at,
         unlock_record, unlock_digest, unlock_received_at, unlock_arrived_at,
         bootstrap_record, bootstrap_digest, bootstrap_received_at, bootstrap_arrived_at,
         awaiting, not_on_console, user_short_name, user_long_name,
         access_rights, capabilities, has_session, session_nonce, session_token,
-        token_updates, version,
+        accepted_fingerprint, token_updates, version,
     ) = row  # fmt: skip
     return Enrollment(
         key=key,
@@ -155,6 +165,7 @@ def enrollment_from(row: Row) -> Enrollment:
         authenticated_at=moment(authenticated_at),
         enrolled_at=moment_or_none(enrolled_at),
         last_seen_at=moment_or_none(last_seen_at),
+        released_at=moment_or_none(released_at),
         contested_at=moment_or_none(contested_at),
         push=_pointer(push_record, push_digest, push_received_at, push_arrived_at),
         push_dead_since=moment_or_none(push_dead_since),
@@ -170,6 +181,7 @@ def enrollment_from(row: Row) -> Enrollment:
         user_long_name=user_long_name,
         profile=profile_from(access_rights, capabilities),
         session=UserSession(nonce=session_nonce, auth_token=session_token) if has_session else None,
+        accepted_fingerprint=accepted_fingerprint,
         token_updates=token_updates,
         version=version,
     )
@@ -184,7 +196,8 @@ def enrollment_values(row: Enrollment) -> Row:
         facts.serial_number, facts.device_name, facts.model, facts.model_name,
         facts.product_name, facts.os_version, facts.build_version,
         micros(row.created_at), micros(row.authenticated_at), micros_or_none(row.enrolled_at),
-        micros_or_none(row.last_seen_at), micros_or_none(row.contested_at),
+        micros_or_none(row.last_seen_at), micros_or_none(row.released_at),
+        micros_or_none(row.contested_at),
         *_pointer_values(row.push),
         micros_or_none(row.push_dead_since), row.push_dead_reason, micros_or_none(row.pushed_at),
         *_pointer_values(row.unlock),
@@ -194,7 +207,7 @@ def enrollment_values(row: Enrollment) -> Row:
         session is not None,
         None if session is None else session.nonce,
         None if session is None else session.auth_token,
-        row.token_updates, row.version + 1,
+        row.accepted_fingerprint, row.token_updates, row.version + 1,
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """One open database file: the engine, and the families of decisions that share it."""
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +11,17 @@ from ostiary.ports.clock import Clock
 from ostiary.ports.storage import StorageFailed
 from ostiary.ports.trace import Trace, no_trace
 from ostiary.storage.errors import SchemaAltered, SchemaTooNew
+from ostiary.storage.sqlite.api_tokens import SqliteApiTokens
+from ostiary.storage.sqlite.challenges import SqliteChallenges
 from ostiary.storage.sqlite.connection import StoreLock, create_private, open_writer
 from ostiary.storage.sqlite.engine import Engine, Transaction
 from ostiary.storage.sqlite.enrollments import SqliteEnrollments
+from ostiary.storage.sqlite.push_certificates import SqlitePushCertificates
+from ostiary.storage.sqlite.readers import Readers
+from ostiary.storage.sqlite.reports import SqliteReports
 from ostiary.storage.sqlite.schema import Migration, migrate, shipped_migrations
+from ostiary.storage.sqlite.settings import SqliteKeyEpochs, SqlitePolicies
+from ostiary.storage.sqlite.wakes import SqliteWakes
 
 
 class SqliteStorage:
@@ -23,25 +31,43 @@ class SqliteStorage:
         self,
         engine: Engine,
         lock: StoreLock,
-        path: Path,
+        readers: Readers,
         *,
         clock: Clock,
         trace: Trace,
         seen_within_seconds: float,
     ) -> None:
-        self.engine = engine
+        self._engine = engine
         self._lock = lock
+        self._readers = readers
+        wake_written = asyncio.Event()
         self.enrollments = SqliteEnrollments(
             engine,
             trace=trace,
-            wake_written=lambda: None,
+            wake_written=wake_written.set,
             seen_within_seconds=seen_within_seconds,
         )
+        self.challenges = SqliteChallenges(engine)
+        self.wakes = SqliteWakes(engine, readers, wake_written)
+        self.push_certificates = SqlitePushCertificates(engine)
+        self.api_tokens = SqliteApiTokens(engine)
+        self.epochs = SqliteKeyEpochs(engine)
+        self.policies = SqlitePolicies(engine, clock)
+        self.reports = SqliteReports(readers)
+
+    async def check(self) -> None:
+        """Raise `StorageFailed` unless the writer lives and the file can be read."""
+        if not self._engine.is_alive:
+            raise StorageFailed("the writer is not running")
+        await self._engine.run(_read_one)
 
     async def close(self) -> None:
         """Write what is still to be written, and let others open the file."""
-        await self.engine.close()
-        self._lock.release()
+        await self._readers.close()
+        try:
+            await self._engine.close()
+        finally:
+            self._lock.release()
 
     async def __aenter__(self) -> Self:
         return self
@@ -69,18 +95,17 @@ def open_sqlite(
 
     Raises:
         StoreIsOpen: another process has it.
-        SchemaTooNew, SchemaAltered: this version must not touch it.
+        SchemaTooNew: a newer version has changed it.
+        SchemaAltered: it went through a migration that is not ours.
         StorageFailed: the file cannot be opened or written.
     """
     steps = shipped_migrations() if migrations is None else migrations
-    lock = StoreLock(path)
     try:
-        create_private(path)
-        connection = open_writer(path)
-        try:
-            migrate(connection, clock.now(), steps)
-        finally:
-            connection.close()
+        lock = StoreLock(path)
+    except OSError as error:
+        raise StorageFailed("the database cannot be opened", database=path) from error
+    try:
+        _prepare(path, clock, steps)
         engine = Engine(
             lambda: open_writer(path),
             trace=trace,
@@ -89,10 +114,28 @@ def open_sqlite(
         )
     except (OSError, sqlite3.Error) as error:
         lock.release()
-        raise StorageFailed(database=path) from error
+        raise StorageFailed("the database cannot be opened", database=path) from error
     except (SchemaTooNew, SchemaAltered):
         lock.release()
         raise
     return SqliteStorage(
-        engine, lock, path, clock=clock, trace=trace, seen_within_seconds=seen_within_seconds
+        engine,
+        lock,
+        Readers(path),
+        clock=clock,
+        trace=trace,
+        seen_within_seconds=seen_within_seconds,
     )
+
+
+def _prepare(path: Path, clock: Clock, migrations: Sequence[Migration]) -> None:
+    create_private(path)
+    connection = open_writer(path)
+    try:
+        migrate(connection, clock.now(), migrations)
+    finally:
+        connection.close()
+
+
+def _read_one(transaction: Transaction) -> None:
+    transaction.read("SELECT 1 FROM enrollment LIMIT 1").fetchone()

@@ -1,6 +1,5 @@
 """Writes to a channel's queue. Closed commands leave the live table, so that history never slows a poll."""
 
-import json
 from datetime import datetime
 from typing import Final
 
@@ -10,6 +9,7 @@ from ostiary.domain.enrollment import Enrollment, EnrollmentKey
 from ostiary.storage.errors import ChangeDoesNotFit
 from ostiary.storage.sqlite.engine import Transaction
 from ostiary.storage.sqlite.rows import closed_values, command_values, micros, micros_or_none
+from ostiary.storage.wording import cancellation_text
 
 ADD_COMMAND: Final = """
     INSERT INTO command (uuid, enrollment_key, request_type, priority, reference, state, queued_at,
@@ -42,11 +42,6 @@ DROP_CANCELLED: Final = """
      WHERE enrollment_key = ?1
         OR (?2 AND enrollment_key IN (SELECT key FROM enrollment WHERE parent_key = ?1))
 """
-
-
-def cancellation_text(cause: str) -> str:
-    """The result that a cancelled command is closed with."""
-    return json.dumps({"cause": cause}, ensure_ascii=False)
 
 
 def cancel_commands(transaction: Transaction, cancel: CancelCommands, at: datetime) -> None:

@@ -10,9 +10,10 @@ from ostiary.storage.sqlite.engine import Transaction
 from ostiary.storage.sqlite.rows import micros
 
 SAVE_WAKE: Final = """
-    INSERT INTO wake (enrollment_key, due_at, attempt, claimed) VALUES (?, ?, ?, 0)
+    INSERT INTO wake (enrollment_key, due_at, attempt, failures, claimed) VALUES (?, ?, ?, ?, 0)
     ON CONFLICT (enrollment_key) DO UPDATE
-       SET due_at = excluded.due_at, attempt = excluded.attempt, claimed = 0
+       SET due_at = excluded.due_at, attempt = excluded.attempt,
+           failures = excluded.failures, claimed = 0
 """
 DROP_WAKE: Final = "DELETE FROM wake WHERE enrollment_key = ?"
 SAVE_ALERT: Final = """
@@ -32,7 +33,9 @@ ADD_AUDIT: Final = """
 
 def save_wake(transaction: Transaction, wake: Wake) -> None:
     """Write it anew: a claim that is under way no longer decides over it."""
-    transaction.write(SAVE_WAKE, (wake.enrollment_key, micros(wake.due_at), wake.attempt))
+    transaction.write(
+        SAVE_WAKE, (wake.enrollment_key, micros(wake.due_at), wake.attempt, wake.failures)
+    )
 
 
 def drop_wake(transaction: Transaction, key: EnrollmentKey) -> None:

@@ -7,6 +7,7 @@ from ostiary.domain.token import TokenProof, TokenRecord, TokenStep
 from ostiary.storage.errors import ChangeDoesNotFit
 from ostiary.storage.sqlite.engine import Transaction
 from ostiary.storage.sqlite.rows import micros, token_values
+from ostiary.storage.wording import REPLACED
 
 ADD_RECORD: Final = """
     INSERT INTO token (id, tenant, holder, kind, generation, digest, size, state, cause, source,
@@ -19,6 +20,11 @@ ADD_RECORD: Final = """
     ON CONFLICT (id) DO NOTHING
 """  # served by token_generation
 STEP_RECORD: Final = "UPDATE token SET state = ?, cause = ?, changed_at = ? WHERE id = ?"
+SUPERSEDE_OLDER: Final = """
+    UPDATE token SET state = 'superseded', cause = ?, changed_at = ?
+     WHERE tenant = ? AND holder = ? AND kind = ? AND id <> ?
+       AND state IN ('ok', 'candidate', 'suspect')
+"""  # served by token_generation
 PROVE_RECORD: Final = "UPDATE token SET proven_at = ?, proven_by = ? WHERE id = ?"
 
 
@@ -39,3 +45,16 @@ def prove_record(transaction: Transaction, proof: TokenProof, at: datetime) -> N
     values = (micros(at), proof.proven_by, proof.record_id)
     if transaction.write(PROVE_RECORD, values).rowcount != 1:
         raise ChangeDoesNotFit("no such record", record_id=proof.record_id)
+
+
+def supersede_older(transaction: Transaction, record: TokenRecord) -> None:
+    """Supersede the generation that this one takes the place of."""
+    values = (
+        REPLACED,
+        micros(record.received_at),
+        record.tenant,
+        record.holder,
+        record.kind.value,
+        record.id,
+    )
+    transaction.write(SUPERSEDE_OLDER, values)

@@ -22,6 +22,7 @@ CREATE TABLE enrollment (
     authenticated_at       INTEGER NOT NULL,
     enrolled_at            INTEGER,
     last_seen_at           INTEGER,
+    released_at            INTEGER,
     contested_at           INTEGER,
     push_record            TEXT,
     push_digest            BLOB,
@@ -47,6 +48,7 @@ CREATE TABLE enrollment (
     has_session            INTEGER NOT NULL,
     session_nonce          TEXT,
     session_token          BLOB,
+    accepted_fingerprint   TEXT,
     token_updates          INTEGER NOT NULL,
     version                INTEGER NOT NULL
 ) STRICT;
@@ -131,6 +133,7 @@ CREATE TABLE wake (
     enrollment_key  TEXT NOT NULL PRIMARY KEY REFERENCES enrollment (key),
     due_at          INTEGER NOT NULL,
     attempt         INTEGER NOT NULL,
+    failures        INTEGER NOT NULL,
     claimed         INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX wake_due ON wake (due_at);
@@ -195,6 +198,16 @@ CREATE TABLE push_certificate (
     paused_since     INTEGER,
     paused_reason    TEXT
 ) STRICT;
+
+-- Private keys made for a certificate request that has not come back yet.
+CREATE TABLE pending_push_key (
+    record_id   TEXT NOT NULL PRIMARY KEY,
+    tenant      TEXT NOT NULL,
+    public_key  TEXT NOT NULL,
+    sealed_key  BLOB NOT NULL,
+    created_at  INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX pending_push_key_by_public_key ON pending_push_key (tenant, public_key);
 
 CREATE TABLE api_token (
     tenant      TEXT NOT NULL,

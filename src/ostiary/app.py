@@ -1,0 +1,411 @@
+"""The wiring: settings in, a house out. The only place that knows every room."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from ipaddress import ip_network
+from pathlib import Path
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from starlette.types import ASGIApp
+
+from ostiary.domain.token import DEFAULT_TENANT
+from ostiary.errors import OstiaryError, Unavailable
+from ostiary.formats.mobileconfig import sign_profile
+from ostiary.keys.authority import open_device_authority
+from ostiary.keys.file import load_root_key
+from ostiary.keys.sealer import EpochSealer, open_sealer
+from ostiary.keys.signer import load_private_key
+from ostiary.outward.apns import ApnsEndpoint, ApnsPusher
+from ostiary.ports.clock import Clock
+from ostiary.ports.signer import IssuingAuthority
+from ostiary.ports.trace import Trace, no_trace
+from ostiary.protocol.mdm.enrollment_profile import EnrollmentUrls
+from ostiary.services.api_tokens import ApiTokenService
+from ostiary.services.authorities import DeviceAuthorities, TrustedAuthority, load_authorities
+from ostiary.services.certificates import CertificateService
+from ostiary.services.checkin import CheckinService
+from ostiary.services.commands import CommandDesk
+from ostiary.services.connect import CommandChannel
+from ostiary.services.devices import DeviceDesk
+from ostiary.services.enrollment import EnrollmentService, ProfilePolicy, SignProfile
+from ostiary.services.gate import DeviceGate
+from ostiary.services.health import Dated, HealthService
+from ostiary.services.invitations import InvitationService
+from ostiary.services.network_users import load_network_users
+from ostiary.services.policies import REFRESH, PolicyBook
+from ostiary.services.push import PushService
+from ostiary.services.push_certificates import PushCertificateService
+from ostiary.services.push_count import CountedPusher
+from ostiary.services.scep import ScepService
+from ostiary.settings import Settings
+from ostiary.storage import Storage, open_storage
+from ostiary.web.body import BodyBudget
+from ostiary.web.control import Control, ControlServices
+from ostiary.web.control_socket import bind_control_socket, remove_control_socket
+from ostiary.web.enroll import enroll_routes
+from ostiary.web.front import FrontDoor, Wing
+from ostiary.web.mdm import DeviceDoor, mdm_routes
+from ostiary.web.metrics import PrometheusMeter
+from ostiary.web.nano import NanoApi, NanoServices
+from ostiary.web.nano_push import CoalescedPushes
+from ostiary.web.operations import operations_routes
+from ostiary.web.presented import ProxyTrust
+from ostiary.web.problems import Door, log_problem
+from ostiary.web.scep import scep_routes
+from ostiary.web.server import Bounds, Listener, server_tls
+from ostiary.worker.push_loop import run_push_loop
+
+_log = structlog.get_logger()
+
+
+class TlsFileUnusable(Unavailable):
+    """A certificate file of the server cannot be read."""
+
+    hint = "Look at [tls] in ostiary.toml, and at the files that it names."
+
+
+class PortTaken(Unavailable):
+    """The address to listen on is not free, or not ours."""
+
+    hint = "Stop what listens there, or choose another with --listen HOST:PORT."
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    def now(self) -> datetime:
+        """This moment, in UTC."""
+        return datetime.now(UTC)  # noqa: TID251 - this is the clock that everybody else is given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """One Ostiary, opened: what serves, what pushes, and what commands ask."""
+
+    settings: Settings
+    clock: Clock
+    storage: Storage
+    sealer: EpochSealer
+    meter: PrometheusMeter
+    budget: BodyBudget
+    policies: PolicyBook
+    tokens: ApiTokenService
+    desk: CommandDesk
+    devices: DeviceDesk
+    pushes: PushService
+    push_certificates: PushCertificateService
+    invitations: InvitationService
+    enrollment: EnrollmentService
+    health: HealthService
+    device_door: DeviceDoor
+    scep: ScepService
+
+
+@asynccontextmanager
+async def open_house(
+    settings: Settings, clock: Clock | None = None, trace: Trace = no_trace
+) -> AsyncIterator[House]:
+    """Open the store and the keys, and wire everything; nothing listens and nothing is sent yet.
+
+    Raises:
+        StoreIsOpen: another process has it.
+        RootKeyDoesNotMatch, KeyFileMissing, KeyFileExposed, …: as storage and keys have it.
+    """
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        root = load_root_key(settings.places.root_key)
+        authority = open_device_authority(*settings.places.device_ca)
+        storage = open_storage(settings.database_url, clock, trace)
+        stack.push_async_callback(storage.close)
+        sealer, new_rows = open_sealer(root, await storage.epochs.load_epochs(), now=clock.now())
+        for row in new_rows:
+            await storage.epochs.add_epoch(row)
+        house, pusher = _wire(settings, clock, storage, sealer, authority, trace)
+        stack.callback(pusher.close)
+        await house.policies.refresh()
+        yield house
+
+
+def front_app(house: House) -> ASGIApp:
+    """What devices and programs reach: exact addresses, each with its way of telling errors."""
+    nano = NanoServices(
+        tokens=house.tokens,
+        desk=house.desk,
+        pushes=CoalescedPushes(house.pushes),
+        certificates=house.push_certificates,
+        budget=house.budget,
+    )
+
+    async def figures() -> bytes:
+        certificates = await house.storage.push_certificates.list_push_certificates(DEFAULT_TENANT)
+        house.meter.body_bytes.set(house.budget.held_bytes)
+        return house.meter.render(await house.storage.reports.count(), certificates)
+
+    operations = operations_routes(check=house.storage.check, figures=figures, tokens=house.tokens)
+    return FrontDoor(
+        [
+            Wing(door=Door.DEVICE, routes=mdm_routes(house.device_door)),
+            Wing(door=Door.DEVICE, routes=scep_routes(house.scep, house.budget)),
+            Wing(
+                door=Door.ENROLLMENT,
+                routes=enroll_routes(house.enrollment.profile_for, house.budget),
+            ),
+            Wing(door=Door.NANO, routes=NanoApi(nano).routes()),
+            Wing(door=Door.API, routes=operations),
+        ]
+    )
+
+
+def control_app(house: House) -> ASGIApp:
+    """What the command line reaches, over the control socket or in-process."""
+    services = ControlServices(
+        reports=house.storage.reports,
+        desk=house.desk,
+        devices=house.devices,
+        pushes=house.pushes,
+        certificates=house.push_certificates,
+        invitations=house.invitations,
+        policies=house.policies,
+        tokens=house.tokens,
+        health=house.health,
+        clock=house.clock,
+        budget=house.budget,
+        enroll_url=lambda code: f"{house.settings.url}/enroll/{code}",
+    )
+    return FrontDoor([Wing(door=Door.API, routes=Control(services).routes())])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """Where a serving house can be reached."""
+
+    url: str
+    host: str
+    port: int
+
+
+async def serve(
+    house: House,
+    stop: asyncio.Event,
+    *,
+    ready: Callable[[Served], None] = lambda _served: None,
+    bounds: Bounds | None = None,
+) -> None:
+    """Serve devices, programs and commands until `stop` is set; then let what is under way end.
+
+    `ready` is told the address once connections are accepted; a port of 0 in the settings is any free one.
+
+    Raises:
+        PortTaken, TlsFileUnusable, ControlSocketUnusable: nothing was served.
+    """
+    settings = house.settings
+    limits = bounds or _bounds(settings)
+    tls = _tls_context(settings) if settings.tls.enabled else None
+    sock = _bind(*settings.listen_address)
+    control = bind_control_socket(settings.places.control_socket)
+    host, port = sock.getsockname()[:2]
+    devices = Listener(front_app(house), limits, tls=tls)
+    house.meter.connections.set_function(lambda: len(devices.state.connections))
+    commands = Listener(control_app(house), replace(limits, connections=64))
+    try:
+        await devices.open(sock)
+        await commands.open(control)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run_push_loop(house.storage.wakes, house.pushes, house.clock, stop))
+            refreshing = group.create_task(_keep_policies_fresh(house.policies))
+            _log.info("serving", url=settings.url, host=host, port=port, tls=settings.tls.enabled)
+            ready(Served(url=settings.url, host=host, port=port))
+            await stop.wait()
+            _log.info("stopping")
+            refreshing.cancel()
+            await devices.close(drain_seconds=settings.bounds.drain_seconds)
+    finally:
+        await devices.close(drain_seconds=0)
+        await commands.close(drain_seconds=1)
+        remove_control_socket(settings.places.control_socket)
+
+
+async def _keep_policies_fresh(policies: PolicyBook) -> None:
+    while True:
+        await asyncio.sleep(REFRESH.total_seconds())
+        try:
+            await policies.refresh()
+        except OstiaryError as error:
+            log_problem(error)
+
+
+def _bounds(settings: Settings) -> Bounds:
+    given = settings.bounds
+    return Bounds(
+        connections=given.connections,
+        header_timeout_seconds=given.header_timeout_seconds,
+        body_idle_seconds=given.body_idle_seconds,
+        keep_alive_seconds=given.keep_alive_seconds,
+    )
+
+
+def _tls_context(settings: Settings) -> ssl.SSLContext:
+    certificate, key = tls_files(settings)
+    try:
+        return server_tls(str(certificate), str(key))
+    except OSError:
+        raise TlsFileUnusable(certificate=certificate, key=key) from None
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise PortTaken(f"cannot listen on {host}:{port}: {error.strerror}") from None
+
+
+def _wire(
+    settings: Settings,
+    clock: Clock,
+    storage: Storage,
+    sealer: EpochSealer,
+    authority: IssuingAuthority,
+    trace: Trace,
+) -> tuple[House, ApnsPusher]:
+    meter = PrometheusMeter()
+    budget = BodyBudget(settings.bounds.body_budget_bytes)
+    policies = PolicyBook(storage.policies)
+    certificates = PushCertificateService(
+        certificates=storage.push_certificates, sealer=sealer, clock=clock
+    )
+    pusher = ApnsPusher(certificates, _apns_endpoint(settings))
+    invitations = InvitationService(challenges=storage.challenges, sealer=sealer, clock=clock)
+    house = House(
+        settings=settings,
+        clock=clock,
+        storage=storage,
+        sealer=sealer,
+        meter=meter,
+        budget=budget,
+        policies=policies,
+        tokens=ApiTokenService(storage.api_tokens, sealer, clock),
+        desk=CommandDesk(storage.enrollments, sealer, clock),
+        devices=DeviceDesk(storage.enrollments, clock),
+        pushes=PushService(
+            enrollments=storage.enrollments,
+            certificates=storage.push_certificates,
+            pusher=CountedPusher(pusher, meter),
+            sealer=sealer,
+            clock=clock,
+        ),
+        push_certificates=certificates,
+        invitations=invitations,
+        enrollment=EnrollmentService(
+            urls=EnrollmentUrls(base=settings.url),
+            invitations=invitations,
+            challenges=storage.challenges,
+            push_certificates=storage.push_certificates,
+            sealer=sealer,
+            clock=clock,
+            sign=_profile_signer(settings),
+            policy=ProfilePolicy(trust_anchors=_own_tls_authority(settings)),
+        ),
+        health=HealthService(
+            storage.reports, storage.push_certificates, clock, _dated(settings, authority)
+        ),
+        device_door=DeviceDoor(
+            gate=DeviceGate(_device_authorities(settings, authority), clock, policies.current),
+            checkin=CheckinService(
+                storage.enrollments,
+                sealer,
+                clock,
+                policies.current,
+                network_users=load_network_users(
+                    settings.path(settings.network_users) if settings.network_users else None
+                ),
+                trace=trace,
+            ),
+            commands=CommandChannel(storage.enrollments, sealer, clock, policies.current, meter),
+            proxies=ProxyTrust(
+                header=(settings.proxy.certificate_header or "").lower(),
+                networks=tuple(ip_network(network) for network in settings.proxy.trusted)
+                if settings.proxy.certificate_header
+                else (),
+            ),
+            budget=budget,
+            meter=meter,
+        ),
+        scep=ScepService(
+            authority=authority,
+            certificates=CertificateService(authority, clock),
+            challenges=storage.challenges,
+            sealer=sealer,
+            clock=clock,
+        ),
+    )
+    return house, pusher
+
+
+def tls_files(settings: Settings) -> tuple[Path, Path]:
+    """Certificate chain and key that the server shows: the operator's, or our own."""
+    if settings.tls.certificate is not None and settings.tls.key is not None:
+        return settings.path(settings.tls.certificate), settings.path(settings.tls.key)
+    return settings.places.tls
+
+
+def _apns_endpoint(settings: Settings) -> ApnsEndpoint:
+    ca = settings.apns.ca
+    return ApnsEndpoint(
+        host=settings.apns.host,
+        port=settings.apns.port,
+        ca_file=settings.path(ca) if ca is not None else None,
+    )
+
+
+def _device_authorities(settings: Settings, authority: IssuingAuthority) -> DeviceAuthorities:
+    ours = TrustedAuthority(certificate=authority.certificate, tenant=DEFAULT_TENANT, is_ours=True)
+    foreign = [one for file in settings.trust_ca for one in load_authorities(settings.path(file))]
+    return DeviceAuthorities([ours, *foreign])
+
+
+def _own_tls_authority(settings: Settings) -> tuple[bytes, ...]:
+    """The CA that an enrollment profile must bring along, because no device knows it."""
+    if not settings.tls.enabled or settings.tls.certificate is not None:
+        return ()
+    return (_load_chain(settings.places.tls_ca[0])[0].public_bytes(Encoding.DER),)
+
+
+def _profile_signer(settings: Settings) -> SignProfile:
+    """Signs profiles with the TLS key, whose certificate devices have every reason to trust."""
+    certificate_file, key_file = tls_files(settings)
+    chain = [one.public_bytes(Encoding.DER) for one in _load_chain(certificate_file)]
+    key = load_private_key(key_file)
+    return lambda profile: sign_profile(profile, chain[0], key, chain[1:])
+
+
+def _dated(settings: Settings, authority: IssuingAuthority) -> Sequence[Dated]:
+    ca = x509.load_der_x509_certificate(authority.certificate)
+    dated = [
+        Dated(
+            subject="device CA",
+            not_after=ca.not_valid_after_utc,
+            todo="Every device must be given an identity of a new CA before: plan it.",
+        )
+    ]
+    if settings.tls.enabled:
+        leaf = _load_chain(tls_files(settings)[0])[0]
+        todo = "Restart the server, which renews its own; replace the files of [tls] where it is yours."
+        dated.append(
+            Dated(subject="TLS certificate", not_after=leaf.not_valid_after_utc, todo=todo)
+        )
+    return dated
+
+
+def _load_chain(file: Path) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(file.read_bytes())
+    except (OSError, ValueError):
+        raise TlsFileUnusable(path=file) from None

@@ -1,0 +1,132 @@
+"""`ostiary device`: who is enrolled, and what people decide about them."""
+
+from typing import Annotated, Final
+
+import typer
+
+from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask, ask_all
+from ostiary.cli.output import OUTPUT, Form, print_facts, print_list, say
+
+app = typer.Typer(help="Enrolled devices and their users.", no_args_is_help=True)
+
+COLUMNS: Final = {
+    "id": "ID",
+    "type": "TYPE",
+    "state": "STATE",
+    "standing": "STANDING",
+    "serial": "SERIAL",
+    "name": "NAME",
+    "model": "MODEL",
+    "os": "OS",
+    "push": "PUSH",
+    "last_seen": "LAST SEEN",
+}
+_CERTIFICATES: Final = {
+    "fingerprint": "CERTIFICATE",
+    "proof": "PROOF",
+    "bound": "BOUND",
+    "not_after": "ENDS",
+    "superseded": "SUPERSEDED",
+}
+_TOKENS: Final = {
+    "holder": "HOLDER",
+    "kind": "TOKEN",
+    "generation": "GEN",
+    "state": "STATE",
+    "received": "RECEIVED",
+    "proven_by": "PROVEN BY",
+}
+_COMMANDS: Final = {
+    "uuid": "COMMAND",
+    "request_type": "REQUEST TYPE",
+    "state": "STATE",
+    "queued": "QUEUED",
+    "hand_outs": "SENT",
+}
+
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit.")]
+OutputOption = Annotated[Form, OUTPUT]
+
+
+@app.command("list")
+def list_devices(
+    data: DataOption = DEFAULT_DATA,
+    state: Annotated[
+        str | None, typer.Option(help="Only those: pending, enrolled, renewing, out, revoked.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 10_000,
+    output: OutputOption = Form.TABLE,
+) -> None:
+    """List devices and user channels.
+
+    Example: ostiary device list --data /var/lib/ostiary --state enrolled -o csv
+    """
+    print_list(ask_all(data, "/devices", {"state": state}, limit), COLUMNS, output)
+
+
+@app.command("show")
+def show_device(
+    enrollment: Annotated[str, typer.Argument(help="The enrollment id, as `device list` shows it.")],
+    data: DataOption = DEFAULT_DATA,
+    output: OutputOption = Form.TABLE,
+) -> None:
+    """Show all that is known of one device: its relationships, certificates, tokens and waiting commands.
+
+    Example: ostiary device show 4C0E7700-0000-4000-8000-000000000001
+    """
+    found = ask(data, "GET", "/device", params={"id": enrollment})
+    if output is not Form.TABLE:
+        print_list([found], {"enrollments": ""}, Form.JSON if output is Form.CSV else output)
+        return
+    for row in found["enrollments"]:
+        print_facts(row, Form.TABLE)
+        print()
+    for part, columns in (
+        ("certificates", _CERTIFICATES),
+        ("tokens", _TOKENS),
+        ("commands", _COMMANDS),
+    ):
+        if found[part]:
+            print_list(found[part], columns, Form.TABLE)
+            print()
+
+
+@app.command("accept-certificate")
+def accept_certificate(
+    enrollment: Annotated[str, typer.Argument(help="The enrollment id.")],
+    data: DataOption = DEFAULT_DATA,
+    fingerprint: Annotated[
+        str | None,
+        typer.Option(help="SHA-256 of the certificate; needed where nobody contests the enrollment."),
+    ] = None,
+    reason: ReasonOption = "",
+) -> None:
+    """Vouch for the certificate of a device: settle a contest, or let a new certificate in once.
+
+    Example: ostiary device accept-certificate 4C0E7700-… --reason "logic board replaced"
+    """
+    content = {"id": enrollment, "fingerprint": fingerprint, "reason": reason or None}
+    row = ask(data, "POST", "/device/accept-certificate", content=content)
+    say(f"{row['id']}: the certificate is accepted.")
+
+
+@app.command("release")
+def release(
+    enrollment: Annotated[str, typer.Argument(help="The enrollment id.")],
+    data: DataOption = DEFAULT_DATA,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    reason: ReasonOption = "",
+) -> None:
+    """Let a device go: at its next request it is told to leave management.
+
+    Its tokens are kept, retired; its waiting commands are cancelled.
+
+    Example: ostiary device release 4C0E7700-… --yes --reason "sold"
+    """
+    if not yes:
+        typer.confirm(f"Device {enrollment} will remove its enrollment profile. Release it?", abort=True)
+    content = {"id": enrollment, "reason": reason or None}
+    row = ask(data, "POST", "/device/release", content=content)
+    say(f"{row['id']}: released.")
+
+

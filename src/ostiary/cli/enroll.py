@@ -1,0 +1,75 @@
+"""`ostiary enroll`: invitations for people, and a second pair of eyes for enrollment profiles."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from ostiary.app import SystemClock
+from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
+from ostiary.cli.failure import Exit, Failed
+from ostiary.cli.output import OUTPUT, Form, print_facts, print_list, say
+from ostiary.protocol.mdm.profile_linter import lint_profile
+
+app = typer.Typer(help="How devices come in.", no_args_is_help=True)
+
+_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+@app.command("invite")
+def invite(
+    data: DataOption = DEFAULT_DATA,
+    serial: Annotated[str | None, typer.Option(help="Only the device with this serial number.")] = None,
+    user: Annotated[str | None, typer.Option(help="Whom it is for.")] = None,
+    valid: Annotated[str, typer.Option(help="For how long: 30m, 24h, 7d.")] = "24h",
+    uses: Annotated[int, typer.Option(help="How many devices may enroll with it.", min=1)] = 1,
+    output: Annotated[Form | None, OUTPUT] = None,
+) -> None:
+    """Print an address where a device gets its enrollment profile. It is shown once and works as often as allowed.
+
+    Example: ostiary enroll invite --serial C02XK1ZGJGH5 --valid 2h
+    """
+    content = {
+        "serial": serial,
+        "user": user,
+        "valid_seconds": int(duration(valid).total_seconds()),
+        "uses": uses,
+    }
+    invitation = ask(data, "POST", "/invitations", content=content)
+    if output is not None:
+        print_facts(invitation, output)
+        return
+    print(invitation["url"])
+    say(f"Code {invitation['code']}, until {invitation['valid_until']}, for {invitation['uses']} device(s).")
+
+
+@app.command("lint")
+def lint(
+    profile: Annotated[
+        Path, typer.Argument(help="A .mobileconfig, signed or not.", exists=True, dir_okay=False)
+    ],
+    output: Annotated[Form, OUTPUT] = Form.TABLE,
+) -> None:
+    """Name what an enrollment profile lacks: a missing capability is why tokens never arrive.
+
+    Exit code 0: nothing to say; 4: something to look at; 5: devices would fail.
+
+    Example: ostiary enroll lint enroll.mobileconfig
+    """
+    findings = lint_profile(profile.read_bytes(), now=SystemClock().now())
+    rows = [
+        {"severity": finding.severity.value, "code": finding.code, "finding": finding.sentence}
+        for finding in findings
+    ]
+    print_list(rows, {"severity": "SEVERITY", "code": "CODE", "finding": "FINDING"}, output)
+    raise typer.Exit(Exit.FINE if not rows else Exit.HEALTH_WARNING)
+
+
+def duration(text: str) -> timedelta:
+    """A span of time as people write it: 30m, 24h, 7d."""
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text)
+    if match is None:
+        raise Failed(f"{text} is no span of time", "Write 30m, 24h or 7d.", Exit.USAGE)
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})

@@ -1,0 +1,96 @@
+"""The command `ostiary`: its nouns and verbs, and the one place where an error becomes words and an exit code."""
+
+import sys
+from typing import Annotated, NoReturn
+
+import click
+import typer
+
+from ostiary import __version__
+from ostiary.cli import (
+    apns,
+    device,
+    doctor,
+    enqueue,
+    enroll,
+    init,
+    policy,
+    push,
+    queue,
+    serve,
+    simulate,
+    token,
+)
+from ostiary.cli.failure import Exit, Failed, failure_of, report
+from ostiary.errors import OstiaryError
+from ostiary.web.problems import places
+
+app = typer.Typer(
+    name="ostiary",
+    help="An Apple MDM server that keeps the keys.\n\nBegin with `ostiary init`, then `ostiary serve`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("init")(init.init)
+app.command("serve")(serve.serve)
+app.command("doctor")(doctor.doctor)
+app.command("enqueue")(enqueue.enqueue)
+app.command("push")(push.push)
+app.add_typer(device.app, name="device")
+app.add_typer(queue.app, name="queue")
+app.add_typer(token.app, name="token")
+app.add_typer(enroll.app, name="enroll")
+app.add_typer(apns.app, name="apns")
+app.add_typer(policy.app, name="policy")
+app.add_typer(simulate.app, name="simulate")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> NoReturn:
+    """Run the command line; never returns, and never shows a traceback for what we know by name."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; its exit code."""
+    try:
+        code = app(arguments, prog_name="ostiary", standalone_mode=False)
+    except Failed as failure:
+        report(failure)
+        return failure.exit_code
+    except OstiaryError as error:
+        failure = failure_of(error)
+        report(failure)
+        return failure.exit_code
+    except click.ClickException as wrong:
+        hint = f"{wrong.ctx.command_path} --help" if isinstance(wrong, click.UsageError) and wrong.ctx else ""
+        report(Failed(wrong.format_message().rstrip("."), hint, Exit.USAGE))
+        return Exit.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read us, as `head` does, has read enough
+        return Exit.FINE
+    except Exception as error:
+        # The text of an exception that we did not write may quote what it stumbled over.
+        report(Failed(f"a bug: {type(error).__name__} at {places(error)}", "Please report it.", Exit.BUG))
+        return Exit.BUG
+    return int(code or Exit.FINE)

@@ -1,0 +1,65 @@
+"""`ostiary token`: the ledger of tokens, without any value."""
+
+from typing import Annotated, Final
+
+import typer
+
+from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask_all
+from ostiary.cli.output import OUTPUT, Form, print_list
+
+app = typer.Typer(help="Every token's life: what is held, since when, and why.", no_args_is_help=True)
+
+_LIST: Final = {
+    "holder": "HOLDER",
+    "kind": "KIND",
+    "generation": "GEN",
+    "state": "STATE",
+    "received": "RECEIVED",
+    "proven": "PROVEN",
+    "consequence": "MEANS",
+}
+_HISTORY: Final = {
+    "kind": "KIND",
+    "generation": "GEN",
+    "holder": "HOLDER",
+    "state": "STATE",
+    "received": "RECEIVED",
+    "changed": "CHANGED",
+    "source": "SOURCE",
+    "size": "BYTES",
+    "digest": "DIGEST",
+    "cause": "CAUSE",
+    "proven_by": "PROVEN BY",
+}
+
+
+@app.command("list")
+def list_tokens(
+    data: DataOption = DEFAULT_DATA,
+    kind: Annotated[
+        str | None, typer.Option(help="Only this kind: push, unlock, bootstrap, identity, …")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Superseded and dead ones as well.")] = False,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 10_000,
+    output: Annotated[Form, OUTPUT] = Form.TABLE,
+) -> None:
+    """List the tokens that are held: states, never values.
+
+    Example: ostiary token list --kind unlock -o csv
+    """
+    params = {"kind": kind, "all": "1" if every else None}
+    print_list(ask_all(data, "/tokens", params, limit), _LIST, output)
+
+
+@app.command("history")
+def history(
+    enrollment: Annotated[str, typer.Argument(help="The enrollment id, or another holder.")],
+    data: DataOption = DEFAULT_DATA,
+    output: Annotated[Form, OUTPUT] = Form.TABLE,
+) -> None:
+    """Every generation of every token of one device and its users: what brought it, what became of it.
+
+    Example: ostiary token history 4C0E7700-0000-4000-8000-000000000001
+    """
+    lines = ask_all(data, "/tokens/history", {"id": enrollment}, 1)
+    print_list(lines, _HISTORY, output)

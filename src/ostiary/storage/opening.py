@@ -1,0 +1,67 @@
+"""The one way to open a database: by its URL."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ostiary.ports.clock import Clock
+from ostiary.ports.reports import Reports
+from ostiary.ports.storage import (
+    ApiTokens,
+    Challenges,
+    Enrollments,
+    KeyEpochs,
+    Policies,
+    PushCertificates,
+    Wakes,
+)
+from ostiary.ports.trace import Trace, no_trace
+from ostiary.storage.errors import UnusableDatabaseUrl
+from ostiary.storage.sqlite.storage import open_sqlite
+
+_SQLITE: Final = "sqlite:///"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """An open database, by what it is asked for."""
+
+    enrollments: Enrollments
+    challenges: Challenges
+    wakes: Wakes
+    push_certificates: PushCertificates
+    api_tokens: ApiTokens
+    epochs: KeyEpochs
+    policies: Policies
+    reports: Reports
+    close: Callable[[], Awaitable[None]]
+    """Write what is still to be written, and let others open the database."""
+    check: Callable[[], Awaitable[None]]
+    """Raise `StorageFailed` unless the database can be read and its writer lives."""
+
+
+def open_storage(database_url: str, clock: Clock, trace: Trace = no_trace) -> Storage:
+    """Open what the URL names: `sqlite:///relative/path` or `sqlite:////absolute/path`.
+
+    Raises:
+        UnusableDatabaseUrl: no engine of ours answers to this URL.
+        Unavailable: another process has it, it is a newer version's, or it cannot be opened.
+    """
+    path = database_url.removeprefix(_SQLITE)
+    if path in (database_url, ""):
+        # The URL may hold a password, so it is not repeated.
+        raise UnusableDatabaseUrl
+    opened = open_sqlite(Path(path), clock=clock, trace=trace)
+    return Storage(
+        enrollments=opened.enrollments,
+        challenges=opened.challenges,
+        wakes=opened.wakes,
+        push_certificates=opened.push_certificates,
+        api_tokens=opened.api_tokens,
+        epochs=opened.epochs,
+        policies=opened.policies,
+        reports=opened.reports,
+        close=opened.close,
+        check=opened.check,
+    )

@@ -1,0 +1,86 @@
+"""Reading what the command line asks over the control socket: one field at a time, each fault named."""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from starlette.requests import Request
+
+from ostiary.errors import Malformed
+from ostiary.web.body import BodyBudget, read_body
+
+ACTOR_HEADER: Final = "x-ostiary-actor"
+LARGEST_ASK: Final = 8 * 1024 * 1024
+MOST_LINES: Final = 1000
+
+Fields = Mapping[str, Any]
+
+
+class AskUnreadable(Malformed):
+    """The request is not what this version of the control socket understands."""
+
+    hint = "Is the command of the same version as the server?"
+
+
+async def read_ask(request: Request, budget: BodyBudget) -> Fields:
+    """The JSON object that a command sent. Raises AskUnreadable."""
+    body = await read_body(request, limit=LARGEST_ASK, budget=budget)
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        raise AskUnreadable from None
+    if not isinstance(content, dict):
+        raise AskUnreadable
+    return content
+
+
+def actor_of(request: Request) -> str:
+    name = request.headers.get(ACTOR_HEADER, "")
+    return name if name and name.isprintable() and len(name) <= 64 else "operator"  # noqa: PLR2004 - a name's length
+
+
+def limit_of(request: Request) -> int:
+    text = request.query_params.get("limit", "500")
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= MOST_LINES:
+        raise AskUnreadable(f"`limit` is a number from 1 to {MOST_LINES}")
+    return int(text)
+
+
+def parameter(request: Request, name: str) -> str:
+    if not (value := request.query_params.get(name)):
+        raise AskUnreadable(f"`{name}` is missing")
+    return value
+
+
+def text(ask: Fields, name: str) -> str:
+    value = ask.get(name)
+    if not isinstance(value, str) or not value:
+        raise AskUnreadable(f"`{name}` is missing")
+    return value
+
+
+def optional_text(ask: Fields, name: str) -> str | None:
+    return None if ask.get(name) is None else text(ask, name)
+
+
+def texts(ask: Fields, name: str) -> list[str]:
+    values = ask.get(name)
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise AskUnreadable(f"`{name}` is missing")
+    return values
+
+
+def number(ask: Fields, name: str) -> int:
+    value = ask.get(name)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise AskUnreadable(f"`{name}` is missing")
+    return value
+
+
+def decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise AskUnreadable("a file did not arrive whole") from None

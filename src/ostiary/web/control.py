@@ -1,0 +1,370 @@
+"""The routes behind the command line, on a socket that only this machine's operator may open.
+
+Everything is JSON; errors are application/problem+json with code, title, detail and hint, so that the
+command prints the same words whether a server answered or it opened the store itself.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ostiary import __version__
+from ostiary.domain.enrollment import Bound, EnrollmentKey
+from ostiary.domain.operator import EnrollmentUnknown
+from ostiary.domain.token import DEFAULT_TENANT, Fingerprint, Holder, TenantId, TokenKind
+from ostiary.ports.clock import Clock
+from ostiary.ports.reports import Reports
+from ostiary.protocol.mdm.checkin import Topic
+from ostiary.protocol.mdm.connect import CommandUuid
+from ostiary.protocol.mdm.identity import EnrollmentId
+from ostiary.secret import Secret
+from ostiary.services.api_tokens import ApiTokenService
+from ostiary.services.commands import Caller, CommandDesk, Enqueued
+from ostiary.services.devices import DeviceDesk
+from ostiary.services.health import HealthService
+from ostiary.services.invitations import InvitationService
+from ostiary.services.policies import PolicyBook, policy_values
+from ostiary.services.push import PushService
+from ostiary.services.push_certificates import PushCertificateService
+from ostiary.web import lines
+from ostiary.web.asks import (
+    MOST_LINES,
+    AskUnreadable,
+    actor_of,
+    decoded,
+    limit_of,
+    number,
+    optional_text,
+    parameter,
+    read_ask,
+    text,
+    texts,
+)
+from ostiary.web.body import BodyBudget
+from ostiary.web.typed_commands import build_command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlServices:
+    """What the command line can ask for."""
+
+    reports: Reports
+    desk: CommandDesk
+    devices: DeviceDesk
+    pushes: PushService
+    certificates: PushCertificateService
+    invitations: InvitationService
+    policies: PolicyBook
+    tokens: ApiTokenService
+    health: HealthService
+    clock: Clock
+    budget: BodyBudget
+    enroll_url: Callable[[str], str]
+    """The address to give to whoever is invited, for a code."""
+    tenant: TenantId = DEFAULT_TENANT
+
+
+class Control:
+    """The routes; whoever reaches them may do everything, and says who he is for the audit."""
+
+    def __init__(self, services: ControlServices) -> None:
+        self._services = services
+
+    def routes(self) -> list[Route]:
+        """One address for each thing a command does."""
+        return [
+            Route("/status", self.status, methods=["GET"]),
+            Route("/health", self.health, methods=["GET"]),
+            Route("/devices", self.devices, methods=["GET"]),
+            Route("/device", self.device, methods=["GET"]),
+            Route("/device/accept-certificate", self.accept_certificate, methods=["POST"]),
+            Route("/device/release", self.release, methods=["POST"]),
+            Route("/commands", self.commands, methods=["GET"]),
+            Route("/commands", self.enqueue, methods=["POST"]),
+            Route("/commands/cancel", self.cancel, methods=["POST"]),
+            Route("/pushes", self.push, methods=["POST"]),
+            Route("/tokens", self.token_list, methods=["GET"]),
+            Route("/tokens/history", self.token_history, methods=["GET"]),
+            Route("/invitations", self.invite, methods=["POST"]),
+            Route("/policies", self.policy_list, methods=["GET"]),
+            Route("/policies", self.policy_set, methods=["POST"]),
+            Route("/push-certificates", self.push_certificates, methods=["GET"]),
+            Route("/push-certificates", self.import_push_certificate, methods=["POST"]),
+            Route("/push-certificates/request", self.request_push_certificate, methods=["POST"]),
+            Route("/push-certificates/resume", self.resume_topic, methods=["POST"]),
+            Route("/api-tokens", self.create_api_token, methods=["POST"]),
+        ]
+
+    async def status(self, _request: Request) -> Response:
+        return JSONResponse({"version": __version__})
+
+    async def health(self, _request: Request) -> Response:
+        findings = await self._services.health.examine()
+        return JSONResponse(
+            [
+                {
+                    "subject": finding.subject,
+                    "severity": finding.severity.name.lower(),
+                    "sentence": finding.sentence,
+                    "todo": finding.todo,
+                }
+                for finding in findings
+            ]
+        )
+
+    async def devices(self, request: Request) -> Response:
+        rows = await self._services.reports.list_enrollments(
+            self._services.tenant,
+            state=request.query_params.get("state"),
+            limit=limit_of(request),
+            after=request.query_params.get("after"),
+        )
+        after = f"{rows[-1].id}/{rows[-1].key}" if len(rows) == limit_of(request) else None
+        return _page([lines.enrollment_line(row) for row in rows], after)
+
+    async def device(self, request: Request) -> Response:
+        enrollment_id = EnrollmentId(parameter(request, "id"))
+        rows = await self._services.reports.find_enrollments(self._services.tenant, enrollment_id)
+        if not rows:
+            raise EnrollmentUnknown(enrollment_id=enrollment_id)
+        reports, tenant, now = (
+            self._services.reports,
+            self._services.tenant,
+            self._services.clock.now(),
+        )
+        bindings = await reports.list_bindings(tenant, enrollment_id)
+        commands = await reports.list_commands(
+            tenant, enrollment_id, live_only=True, limit=MOST_LINES
+        )
+        tokens = await reports.token_history(tenant, Holder(enrollment_id))
+        current = [record for record in tokens if _is_current(record.state.value)]
+        return JSONResponse(
+            {
+                "enrollments": [lines.enrollment_facts(row) for row in rows],
+                "certificates": [lines.binding_line(binding) for binding in bindings],
+                "tokens": [lines.token_line(record, now) for record in current],
+                "commands": [lines.command_line(line) for line in commands],
+            }
+        )
+
+    async def accept_certificate(self, request: Request) -> Response:
+        ask = await read_ask(request, self._services.budget)
+        fingerprint = optional_text(ask, "fingerprint")
+        row = await self._services.devices.accept_certificate(
+            self._services.tenant,
+            EnrollmentId(text(ask, "id")),
+            Fingerprint(fingerprint.lower().replace(":", "")) if fingerprint else None,
+            actor=actor_of(request),
+            reason=optional_text(ask, "reason") or "",
+        )
+        return JSONResponse(lines.enrollment_line(row))
+
+    async def release(self, request: Request) -> Response:
+        ask = await read_ask(request, self._services.budget)
+        row = await self._services.devices.release(
+            self._services.tenant,
+            EnrollmentId(text(ask, "id")),
+            actor=actor_of(request),
+            reason=optional_text(ask, "reason") or "",
+        )
+        return JSONResponse(lines.enrollment_line(row))
+
+    async def commands(self, request: Request) -> Response:
+        enrollment_id = request.query_params.get("id")
+        found = await self._services.reports.list_commands(
+            self._services.tenant,
+            EnrollmentId(enrollment_id) if enrollment_id else None,
+            live_only=request.query_params.get("all") is None,
+            limit=limit_of(request),
+        )
+        return _page([lines.command_line(line) for line in found], None)
+
+    async def enqueue(self, request: Request) -> Response:
+        ask = await read_ask(request, self._services.budget)
+        ids = [EnrollmentId(one) for one in texts(ask, "ids")]
+        caller, pushes = self._caller(request), bool(ask.get("push", True))
+        if "plist" in ask:
+            enqueued = await self._services.desk.enqueue_raw(
+                ids, decoded(text(ask, "plist")), caller, pushes=pushes
+            )
+        else:
+            command = build_command(text(ask, "command"), ask)
+            enqueued = await self._services.desk.enqueue(ids, command, caller, pushes=pushes)
+        return JSONResponse(_enqueued(enqueued))
+
+    async def cancel(self, request: Request) -> Response:
+        ask = await read_ask(request, self._services.budget)
+        closed = await self._services.desk.cancel(
+            EnrollmentId(text(ask, "id")),
+            CommandUuid(text(ask, "uuid")),
+            self._caller(request),
+            optional_text(ask, "reason") or "",
+        )
+        return JSONResponse({"uuid": closed.uuid, "state": closed.state.value})
+
+    async def push(self, request: Request) -> Response:
+        ask = await read_ask(request, self._services.budget)
+        ids = [EnrollmentId(one) for one in texts(ask, "ids")]
+        results = await self._services.pushes.push_now(self._services.tenant, ids)
+        return JSONResponse(
+            [
+                {
+                    "id": result.enrollment_id,
+                    "apns_id": result.apns_id,
+                    "error": str(result.error) if result.error else None,
+                    "hint": result.error.hint if result.error else None,
+                }
+                for result in results
+            ]
+        )
+
+    async def token_list(self, request: Request) -> Response:
+        kind = request.query_params.get("kind")
+        records = await self._services.reports.list_tokens(
+            self._services.tenant,
+            kind=_kind(kind) if kind else None,
+            current_only=request.query_params.get("all") is None,
+            limit=limit_of(request),
+            after=request.query_params.get("after"),
+        )
+        now = self._services.clock.now()
+        after = records[-1].id if len(records) == limit_of(request) else None
+        return _page([lines.token_line(record, now) for record in records], after)
+
+    async def token_history(self, request: Request) -> Response:
+        holder = parameter(request, "id")
+        records = await self._services.reports.token_history(self._services.tenant, Holder(holder))
+        if not records:
+            raise EnrollmentUnknown("no token of this holder is known", holder=holder)
+        now = self._services.clock.now()
+        return _page([lines.token_line(record, now) for record in records], None)
+
+    async def invite(self, request: Request) -> Response:
+        ask = await read_ask(request, self._services.budget)
+        key = optional_text(ask, "enrollment_key")
+        invitation, code = await self._services.invitations.invite(
+            self._services.tenant,
+            Bound(
+                serial_number=optional_text(ask, "serial"),
+                user=optional_text(ask, "user"),
+                enrollment_key=EnrollmentKey(key) if key else None,
+            ),
+            valid_for=timedelta(seconds=number(ask, "valid_seconds")),
+            uses=number(ask, "uses"),
+            actor=actor_of(request),
+        )
+        said = code.reveal().decode()
+        return JSONResponse(
+            {
+                "url": self._services.enroll_url(said),
+                "code": said,
+                "valid_until": lines.moment(invitation.valid_until),
+                "uses": invitation.uses_left,
+            }
+        )
+
+    async def policy_list(self, _request: Request) -> Response:
+        await self._services.policies.refresh()
+        values = policy_values(self._services.policies.current())
+        return _page([{"name": name, "value": value} for name, value in values.items()], None)
+
+    async def policy_set(self, request: Request) -> Response:
+        ask = await read_ask(request, self._services.budget)
+        name = text(ask, "name")
+        policy = await self._services.policies.change(
+            name, text(ask, "value"), actor=actor_of(request)
+        )
+        return JSONResponse({"name": name, "value": policy_values(policy)[name]})
+
+    async def push_certificates(self, _request: Request) -> Response:
+        topics = await self._services.certificates.show_all(self._services.tenant)
+        return _page([lines.push_topic_line(topic) for topic in topics], None)
+
+    async def import_push_certificate(self, request: Request) -> Response:
+        ask = await read_ask(request, self._services.budget)
+        key = optional_text(ask, "key_pem")
+        imported = await self._services.certificates.import_certificate(
+            text(ask, "pem").encode(),
+            tenant=self._services.tenant,
+            key_pem=Secret(key.encode()) if key else None,
+            confirm_new_topic=bool(ask.get("confirm_new_topic")),
+            actor=actor_of(request),
+        )
+        return JSONResponse(
+            {
+                "topic": imported.topic,
+                "not_after": lines.moment(imported.not_after),
+                "replaced": imported.replaced,
+            }
+        )
+
+    async def request_push_certificate(self, request: Request) -> Response:
+        ask = await read_ask(request, self._services.budget)
+        made = await self._services.certificates.make_request(
+            self._services.tenant, name=text(ask, "name"), actor=actor_of(request)
+        )
+        return JSONResponse({"pem": made.pem.decode()})
+
+    async def resume_topic(self, request: Request) -> Response:
+        ask = await read_ask(request, self._services.budget)
+        topic = Topic(text(ask, "topic"))
+        await self._services.certificates.resume(
+            self._services.tenant, topic, actor=actor_of(request)
+        )
+        return JSONResponse({"topic": topic})
+
+    async def create_api_token(self, request: Request) -> Response:
+        ask = await read_ask(request, self._services.budget)
+        seconds = ask.get("valid_seconds")
+        token = await self._services.tokens.create(
+            text(ask, "name"),
+            texts(ask, "scopes"),
+            actor=actor_of(request),
+            valid_for=timedelta(seconds=number(ask, "valid_seconds")) if seconds else None,
+        )
+        return JSONResponse({"token": token.reveal().decode()})
+
+    def _caller(self, request: Request) -> Caller:
+        return Caller(
+            name=actor_of(request),
+            tenant=self._services.tenant,
+            may_destroy=True,
+            may_use_secrets=True,
+        )
+
+
+def _page(items: list[lines.Line], after: str | None) -> Response:
+    return JSONResponse({"items": items, "after": after})
+
+
+def _is_current(state: str) -> bool:
+    return state in {"ok", "candidate", "suspect"}
+
+
+def _enqueued(enqueued: Enqueued) -> dict[str, Any]:
+    return {
+        "uuid": enqueued.uuid,
+        "request_type": enqueued.request_type,
+        "results": [
+            {
+                "id": enrollment_id,
+                "error": str(error) if error else None,
+                "hint": error.hint if error else None,
+            }
+            for enrollment_id, error in enqueued.refused.items()
+        ],
+    }
+
+
+def _kind(name: str) -> TokenKind:
+    try:
+        return TokenKind(name)
+    except ValueError:
+        raise AskUnreadable(
+            f"there is no kind of token `{name}`; kinds are {', '.join(TokenKind)}"
+        ) from None

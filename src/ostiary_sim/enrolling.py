@@ -1,0 +1,106 @@
+"""How a relationship begins and how it is renewed: profile, identity, Authenticate, TokenUpdate, in that order.
+
+Called by `Device` alone. Source: check-in-and-commands.md 2.5 steps 1 to 4 and 8.
+"""
+
+from typing import TYPE_CHECKING
+
+from ostiary_sim.channel import managed_users
+from ostiary_sim.errors import EnrollmentRefused, NotPossible
+from ostiary_sim.identity import Identity, open_pkcs12
+from ostiary_sim.installed import Installed
+from ostiary_sim.levers import UnlockTokenAtRenewal
+from ostiary_sim.personality import draw_uuid
+from ostiary_sim.profile import (
+    EnrollmentProfile,
+    Pkcs12Request,
+    Rights,
+    check_replacement,
+    read_enrollment_profile,
+)
+from ostiary_sim.scep import Hostility
+from ostiary_sim.unlock_token import draw_unlock_token
+
+if TYPE_CHECKING:
+    from ostiary_sim.device import Device
+
+
+async def enroll(
+    device: "Device", document: bytes, identity: Identity | None, hostility: Hostility | None
+) -> None:
+    """Steps 1 to 4; see `Device.enroll`."""
+    if device.profile is not None:
+        raise NotPossible("the device is enrolled; a command replaces its profile")
+    offered = read_enrollment_profile(document, allow_http=device.allow_http)
+    identity = identity or await _obtain_identity(device, offered, hostility)
+    device.begin_relationship(Installed(profile=offered, identity=identity))
+    answer = await device.send_authenticate()
+    if not answer.ok:
+        device.adopt(None)
+        device.say("enrollment_abandoned", detail=str(answer.status))
+        raise EnrollmentRefused(answer.status)
+    device.awaiting = device.awaits_when_enrolled
+    device.unlock_token = _new_unlock_token(device)
+    device.unlock_token_dead = False
+    await device.send_token_update()
+
+
+async def replace(
+    device: "Device", document: bytes, *, hostility: Hostility | None, renewal_request: bool
+) -> None:
+    """Step 8; see `Device.replace_profile`."""
+    before = device.installed
+    offered = read_enrollment_profile(document, allow_http=device.allow_http)
+    check_replacement(before.profile, offered, user_enrollment=device.personality.user_enrollment)
+    old = before.identity if renewal_request else None
+    identity = await _obtain_identity(device, offered, hostility, renew=old)
+    channel = device.channel()
+    magic, token, pending = channel.push_magic, device.unlock_token, channel.pending
+    device.adopt(Installed(profile=offered, identity=identity))
+    try:
+        await _start_again(device)
+    except EnrollmentRefused:
+        if device.profile is not None:  # an answer may have ended the enrollment meanwhile
+            device.adopt(before)
+            channel.push_magic, device.unlock_token, channel.pending = magic, token, pending
+            device.say("profile_rolled_back")
+        raise
+    device.say("profile_replaced")
+    for user in managed_users(device.users.values()):
+        await device.send_token_update(user)
+
+
+async def _start_again(device: "Device") -> None:
+    answer = await device.send_authenticate()
+    if not answer.ok:
+        raise EnrollmentRefused(answer.status)
+    channel = device.channel()
+    channel.push_magic = draw_uuid(device.rng)
+    at_renewal = device.levers.unlock_token_at_renewal
+    if at_renewal is UnlockTokenAtRenewal.CHANGED:
+        device.unlock_token = _new_unlock_token(device)
+    sent = None if at_renewal is UnlockTokenAtRenewal.OMITTED else device.unlock_token
+    answer = await channel.send_token_update(unlock_token=sent, awaiting=None)
+    if not answer.ok:
+        raise EnrollmentRefused(answer.status)
+
+
+async def _obtain_identity(
+    device: "Device",
+    offered: EnrollmentProfile,
+    hostility: Hostility | None,
+    renew: Identity | None = None,
+) -> Identity:
+    if isinstance(offered.identity, Pkcs12Request):
+        return open_pkcs12(offered.identity.archive, offered.identity.password)
+    identity = await device.scep_client(offered).obtain(hostility=hostility, renew=renew)
+    device.say("identity_issued", detail=identity.fingerprint[:16])
+    return identity
+
+
+def _new_unlock_token(device: "Device") -> bytes | None:
+    if not device.personality.sends_unlock_token:
+        return None
+    if not device.installed.profile.management.has_right(Rights.LOCK):
+        return None
+    return draw_unlock_token(device.rng)

@@ -1,0 +1,366 @@
+"""A house for scenes: real services on a real SQLite file, a clock that one moves, devices made of words.
+
+A device here speaks plist bytes through the real decoders; only its certificate is a name (what a signature
+is worth is proven in tests/unit/formats and tests/e2e).
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from ostiary.domain.decision import AuditEntry
+from ostiary.domain.enrollment import Bound, Credential, Enrollment, InstalledProfile, Purpose
+from ostiary.domain.invitation import Challenge, Spend
+from ostiary.domain.policy import Policy
+from ostiary.domain.push_value import decode_push_value
+from ostiary.domain.token import (
+    DEFAULT_TENANT,
+    Fingerprint,
+    Holder,
+    KeyedDigest,
+    RecordId,
+    SealedValue,
+    TokenKind,
+    TokenRecord,
+)
+from ostiary.domain.visitor import DeviceIdentity
+from ostiary.formats import plist
+from ostiary.ports.meter import NoMeter
+from ostiary.ports.sealer import SealLabel
+from ostiary.ports.storage import PushCertificate
+from ostiary.protocol.mdm.checkin import Topic, decode_checkin
+from ostiary.protocol.mdm.connect import decode_connect
+from ostiary.protocol.mdm.identity import EnrollmentId
+from ostiary.secret import Secret
+from ostiary.services.checkin import CheckinService
+from ostiary.services.commands import Caller, CommandDesk
+from ostiary.services.connect import CommandChannel
+from ostiary.services.devices import DeviceDesk
+from ostiary.services.network_users import NetworkUsers
+from ostiary.services.reply import Farewell, Media, Reply
+from ostiary.storage import Storage
+
+TOPIC = "com.apple.mgmt.External.6f3a6ae4-0000-4000-8000-000000000001"
+OTHER_TOPIC = "com.apple.mgmt.External.6f3a6ae4-0000-4000-8000-000000000002"
+START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+FULL_PROFILE = InstalledProfile(
+    access_rights=8191, capabilities=frozenset({"com.apple.mdm.bootstraptoken"})
+)
+OPERATOR = Caller(name="operator", tenant=DEFAULT_TENANT, may_destroy=True, may_use_secrets=True)
+
+
+class MovedClock:
+    """A clock that stands still until a scene moves it."""
+
+    def __init__(self, moment: datetime = START) -> None:
+        self.moment = moment
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def advance(self, **duration: float) -> None:
+        self.moment += timedelta(**duration)
+
+
+@dataclass
+class House:
+    """The services and what a scene may look at."""
+
+    path: Path
+    storage: Storage
+    clock: MovedClock
+    sealer: Any
+    policy: Policy = field(default_factory=Policy)
+    htdigest: Mapping[str, Secret] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        enrollments = self.storage.enrollments
+        self.checkin = CheckinService(
+            enrollments,
+            self.sealer,
+            self.clock,
+            lambda: self.policy,
+            network_users=NetworkUsers(self.htdigest),
+        )
+        self.channel = CommandChannel(
+            enrollments, self.sealer, self.clock, lambda: self.policy, NoMeter()
+        )
+        self.desk = CommandDesk(enrollments, self.sealer, self.clock)
+        self.devices = DeviceDesk(enrollments, self.clock)
+
+    async def hold_topic(self, topic: str = TOPIC) -> None:
+        """Hold a push certificate for a topic, as far as check-ins care."""
+        certificate = PushCertificate(
+            topic=Topic(topic),
+            tenant=DEFAULT_TENANT,
+            record_id=RecordId(hashlib.sha256(topic.encode()).hexdigest()[:32]),
+            certificate_pem=b"a certificate",
+            sealed_key=SealedValue(b"a sealed key"),
+            not_before=START,
+            not_after=START + timedelta(days=365),
+            imported_at=START,
+        )
+        audit = AuditEntry(
+            tenant=DEFAULT_TENANT, actor="scene", verb="apns-import", subject=topic, reason=""
+        )
+        await self.storage.push_certificates.save_push_certificate(certificate, audit)
+
+    def forget_topic(self, topic: str) -> None:
+        """Lose a push certificate, as a bad restore would."""
+        with sqlite3.connect(self.path) as connection:
+            connection.execute("DELETE FROM push_certificate WHERE topic = ?", (topic,))
+        connection.close()
+
+    def forget_bindings(self) -> None:
+        """Lose every certificate binding, as an import from a server without them would."""
+        with sqlite3.connect(self.path) as connection:
+            connection.execute("DELETE FROM binding")
+        connection.close()
+
+    def set_policy(self, **changes: Any) -> None:
+        self.policy = replace(self.policy, **changes)
+
+    async def row(self, enrollment_id: str) -> Enrollment | None:
+        """The current row of an enrollment id."""
+        rows = await self.storage.reports.find_enrollments(
+            DEFAULT_TENANT, EnrollmentId(enrollment_id)
+        )
+        current = [row for row in rows if row.id == enrollment_id]
+        return current[0] if current else None
+
+    async def require_row(self, enrollment_id: str) -> Enrollment:
+        row = await self.row(enrollment_id)
+        assert row is not None
+        return row
+
+    async def value(self, enrollment_id: str, kind: TokenKind) -> bytes | None:
+        """The current value of a token, opened; None if there is no current one."""
+        pointer = (await self.require_row(enrollment_id)).pointer(kind)
+        if pointer is None:
+            return None
+        record = await self.storage.enrollments.load_record(pointer.record_id)
+        assert record is not None
+        return self.open(record)
+
+    def open(self, record: TokenRecord) -> bytes:
+        label = SealLabel(
+            tenant=record.tenant, holder=record.holder, kind=record.kind, record_id=record.id
+        )
+        return bytes(self.sealer.unseal(record.value, label).reveal())
+
+    async def push_address(self, enrollment_id: str) -> tuple[bytes, bytes]:
+        value = await self.value(enrollment_id, TokenKind.PUSH)
+        assert value is not None
+        return decode_push_value(value)
+
+    async def history(self, enrollment_id: str, kind: TokenKind) -> list[TokenRecord]:
+        records = await self.storage.reports.token_history(DEFAULT_TENANT, Holder(enrollment_id))
+        return sorted((r for r in records if r.kind is kind), key=lambda r: r.generation)
+
+    async def alerts(self) -> set[str]:
+        return {
+            line.alert.kind
+            for line in await self.storage.reports.list_alerts(DEFAULT_TENANT, limit=50)
+        }
+
+    async def queue(self, enrollment_id: str) -> list[tuple[str, str]]:
+        lines = await self.storage.reports.list_commands(
+            DEFAULT_TENANT, EnrollmentId(enrollment_id), live_only=False, limit=500
+        )
+        return [(line.request_type, line.state) for line in lines]
+
+    async def enqueue(self, enrollment_id: str, request_type: str, **keys: Any) -> str:
+        """Queue a command for one enrollment; its UUID. Raises what refused it."""
+        done = await self.desk.enqueue(
+            [EnrollmentId(enrollment_id)], {"RequestType": request_type, **keys}, OPERATOR
+        )
+        (refused,) = done.refused.values()
+        if refused is not None:
+            raise refused
+        return done.uuid
+
+    async def due(self, within: timedelta = timedelta(0)) -> list[str]:
+        """Ids of the channels that would be pushed by then. A claim, so the lease hides them for a moment."""
+        claimed = await self.storage.wakes.claim(
+            self.clock.now() + within, limit=100, lease=timedelta(seconds=1)
+        )
+        return [due.enrollment.id for due in claimed]
+
+    async def credential(self, device: "Device", **changes: Any) -> None:
+        """Let our CA know this device's certificate: whom it was issued for, and why."""
+        credential = Credential(
+            fingerprint=device.identity.fingerprint,
+            tenant=DEFAULT_TENANT,
+            purpose=changes.get("purpose", Purpose.ENROLL),
+            bound=changes.get("bound", Bound()),
+            profile=changes.get("profile", FULL_PROFILE),
+            issued_at=self.clock.now(),
+            not_after=device.identity.not_after,
+            challenge_id="0" * 32,
+        )
+        challenge = Challenge(
+            id=RecordId(credential.challenge_id),
+            tenant=DEFAULT_TENANT,
+            digest=KeyedDigest(b""),
+            purpose=credential.purpose,
+            bound=credential.bound,
+            profile=FULL_PROFILE,
+            invitation_id=None,
+            valid_until=self.clock.now(),
+            created_at=self.clock.now(),
+        )
+        await self.storage.challenges.add_credential(
+            Spend(
+                challenge=challenge, credential=credential, certificate=device.identity.certificate
+            )
+        )
+
+    async def renewal_of(self, device: "Device") -> "Device":
+        """The device with a certificate that our CA issued for the renewal of its enrollment."""
+        renewed = device.with_certificate(f"renewed certificate of {device.udid}")
+        key = (await device.row()).key
+        await self.credential(renewed, purpose=Purpose.RENEW, bound=Bound(enrollment_key=key))
+        return renewed
+
+    def device(self, model: "Model", **changes: Any) -> "Device":
+        return Device(house=self, model=model, **changes)
+
+    async def enrolled(self, model: "Model", **changes: Any) -> "Device":
+        """A device that has enrolled and answered its first commands."""
+        device = self.device(model, **changes)
+        await device.authenticate()
+        await device.token_update()
+        await device.drain()
+        return device
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a kind of device says of itself."""
+
+    product: str
+    os_version: str
+    unlock: bool
+    user_enrollment: bool = False
+
+
+IPHONE = Model("iPhone15,2", "18.1", unlock=True)
+IPAD = Model("iPad13,1", "18.1", unlock=True)
+SHARED_IPAD = Model("iPad13,1", "18.1", unlock=False)
+MAC = Model("Mac14,2", "15.1", unlock=False)
+CATALINA = Model("MacBookPro16,1", "10.15.7", unlock=False)
+APPLE_TV = Model("AppleTV14,1", "18.1", unlock=False)
+BYOD_IPHONE = Model("iPhone15,2", "18.1", unlock=False, user_enrollment=True)
+
+KEEP: Any = object()
+ALL_F = "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF"
+_serials = iter(range(1, 1_000_000))
+
+
+@dataclass
+class Device:
+    """A device of a scene: it sends what it is told to, and remembers nothing of its own accord but its values."""
+
+    house: House
+    model: Model
+    udid: str = field(default_factory=lambda: f"00008110-{next(_serials):016X}")
+    serial: str = field(default_factory=lambda: f"C02{next(_serials):08d}")
+    certificate: str = ""
+    topic: str = TOPIC
+    token: bytes = b"\x01" * 32
+    magic: str = "A0B0C0D0-0000-4000-8000-000000000000"
+    unlock: bytes = b"\xfb\xef\xbe\xff\xff\xff" + b"u" * 1282
+
+    def __post_init__(self) -> None:
+        self.certificate = self.certificate or f"certificate of {self.udid}"
+
+    @property
+    def id(self) -> str:
+        return self.udid
+
+    @property
+    def who(self) -> dict[str, Any]:
+        return {"EnrollmentID" if self.model.user_enrollment else "UDID": self.udid}
+
+    @property
+    def identity(self) -> DeviceIdentity:
+        der = self.certificate.encode()
+        return DeviceIdentity(
+            fingerprint=Fingerprint(hashlib.sha256(der).hexdigest()),
+            tenant=DEFAULT_TENANT,
+            certificate=der,
+            not_after=START + timedelta(days=365),
+            is_ours=True,
+        )
+
+    def with_certificate(self, name: str) -> "Device":
+        """The same device, or somebody who claims to be it, with another certificate."""
+        return replace(self, certificate=name)
+
+    async def send(self, message_type: str, **keys: Any) -> Reply | Farewell:
+        """Send a check-in message with these keys beside the identity; None leaves a key out."""
+        fields = {"MessageType": message_type, **self.who, **keys}
+        body = plist.encode({key: value for key, value in fields.items() if value is not None})
+        return await self.house.checkin.handle(self.identity, decode_checkin(plist.read_dict(body)))
+
+    async def authenticate(self, **keys: Any) -> Reply | Farewell:
+        facts: dict[str, Any] = {
+            "Topic": self.topic,
+            "ProductName": self.model.product,
+            "OSVersion": self.model.os_version,
+            "SerialNumber": None if self.model.user_enrollment else self.serial,
+        }
+        return await self.send("Authenticate", **{**facts, **keys})
+
+    async def token_update(self, **keys: Any) -> Reply | Farewell:
+        on_device = "UserID" not in keys and "EnrollmentUserID" not in keys
+        values: dict[str, Any] = {
+            "Topic": self.topic,
+            "Token": self.token,
+            "PushMagic": self.magic,
+            "UnlockToken": self.unlock if self.model.unlock and on_device else None,
+        }
+        return await self.send("TokenUpdate", **{**values, **keys})
+
+    async def report(
+        self, status: str = "Idle", uuid: str | None = None, **keys: Any
+    ) -> dict[str, Any] | None:
+        """Send a report; the command that came back as a plain dict, or None for the empty body."""
+        reply = await self.report_raw(status, uuid, **keys)
+        assert isinstance(reply, Reply)
+        if reply.media is Media.NONE:
+            assert reply.body == b""
+            return None
+        return dict(plist.read_dict(reply.body).as_mapping())
+
+    async def report_raw(
+        self, status: str = "Idle", uuid: str | None = None, **keys: Any
+    ) -> Reply | Farewell:
+        fields = {"Status": status, "CommandUUID": uuid, **self.who, **keys}
+        body = plist.encode({key: value for key, value in fields.items() if value is not None})
+        return await self.house.channel.handle(self.identity, decode_connect(plist.read_dict(body)))
+
+    async def drain(self, **keys: Any) -> list[str]:
+        """Acknowledge everything that is queued; the request types in order."""
+        done = []
+        command = await self.report("Idle", **keys)
+        while command is not None:
+            done.append(command["Command"]["RequestType"])
+            command = await self.report("Acknowledged", command["CommandUUID"], **keys)
+        return done
+
+    async def set_bootstrap(self, value: bytes | None, **keys: Any) -> Reply | Farewell:
+        return await self.send("SetBootstrapToken", BootstrapToken=value, **keys)
+
+    async def get_bootstrap(self, **keys: Any) -> bytes:
+        reply = await self.send("GetBootstrapToken", **keys)
+        assert isinstance(reply, Reply)
+        assert reply.body, "a Get is answered with a property list, not with nothing"
+        return plist.read_dict(reply.body).data("BootstrapToken")
+
+    async def row(self) -> Enrollment:
+        return await self.house.require_row(self.id)

@@ -1,0 +1,200 @@
+"""A device CA, a sealer, a clock and challenges in memory: what the enrollment services stand on in tests."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+from ostiary.domain.decision import AuditEntry
+from ostiary.domain.enrollment import (
+    Bound,
+    Enrollment,
+    EnrollmentKey,
+    InstalledProfile,
+    Proof,
+    Purpose,
+    Standing,
+    State,
+)
+from ostiary.domain.invitation import Challenge, Invitation, Spend
+from ostiary.domain.token import DEFAULT_TENANT, Fingerprint, KeyedDigest, RecordId, TenantId
+from ostiary.errors import Missing
+from ostiary.keys.authority import create_device_authority
+from ostiary.keys.sealer import EpochSealer, open_sealer
+from ostiary.ports.signer import IssuingAuthority
+from ostiary.protocol.mdm.checkin import DeviceFacts, Topic
+from ostiary.protocol.mdm.enrollment_profile import ALL_CAPABILITIES
+from ostiary.protocol.mdm.identity import EnrollmentId, EnrollmentType
+from ostiary.secret import Secret
+from ostiary.services.allowance import FailureAllowance
+from ostiary.services.certificates import CertificateService
+from ostiary.services.scep import ScepPolicy, ScepService
+from unit.services.scep_client import NOW, Requester
+
+TOPIC = Topic("com.apple.mgmt.External.0b1c")
+PROFILE = InstalledProfile(access_rights=8191, capabilities=ALL_CAPABILITIES)
+
+
+@dataclass
+class MovedClock:
+    """A clock that tests move."""
+
+    moment: datetime = NOW
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def advance(self, by: timedelta) -> None:
+        self.moment += by
+
+
+class NoSuchChallenge(Missing):
+    """The digest opens nothing."""
+
+
+@dataclass
+class ChallengesInMemory:
+    """ports.storage.Challenges over dictionaries."""
+
+    invitations: dict[KeyedDigest, Invitation] = field(default_factory=dict)
+    challenges: dict[KeyedDigest, Challenge] = field(default_factory=dict)
+    spends: list[Spend] = field(default_factory=list)
+    audits: list[AuditEntry] = field(default_factory=list)
+    renewable: dict[Fingerprint, Enrollment] = field(default_factory=dict)
+
+    async def add_invitation(self, invitation: Invitation, audit: AuditEntry) -> None:
+        self.invitations[invitation.code] = invitation
+        self.audits.append(audit)
+
+    async def find_invitation(self, code: KeyedDigest) -> Invitation | None:
+        return self.invitations.get(code)
+
+    async def add_challenge(self, challenge: Challenge) -> None:
+        self.challenges[challenge.digest] = challenge
+
+    async def find_challenge(
+        self, digest: KeyedDigest
+    ) -> tuple[Challenge, Invitation | None, bytes | None] | None:
+        challenge = self.challenges.get(digest)
+        if challenge is None:
+            return None
+        return challenge, self._invitation(challenge), self._certificate(challenge)
+
+    async def spend(
+        self, digest: KeyedDigest, rule: Callable[[Challenge, Invitation | None], Spend | None]
+    ) -> bytes:
+        if digest not in self.challenges:
+            raise NoSuchChallenge
+        challenge = self.challenges[digest]
+        invitation = self._invitation(challenge)
+        spend = rule(challenge, invitation)
+        if spend is None:
+            return self._certificate(challenge) or b""
+        self.challenges[digest] = spend.challenge
+        if invitation is not None:
+            used = replace(invitation, uses_left=invitation.uses_left - 1)
+            self.invitations[invitation.code] = used
+        self.spends.append(spend)
+        return spend.certificate
+
+    async def add_credential(self, spend: Spend) -> None:
+        self.spends.append(spend)
+
+    async def find_renewable(self, fingerprint: Fingerprint) -> Enrollment | None:
+        return self.renewable.get(fingerprint)
+
+    def _invitation(self, challenge: Challenge) -> Invitation | None:
+        return next(
+            (one for one in self.invitations.values() if one.id == challenge.invitation_id), None
+        )
+
+    def _certificate(self, challenge: Challenge) -> bytes | None:
+        return next(
+            (one.certificate for one in self.spends if one.challenge.id == challenge.id), None
+        )
+
+
+@cache
+def device_authority() -> IssuingAuthority:
+    """The device CA of all tests here: making one is slow."""
+    with tempfile.TemporaryDirectory() as folder:
+        at = Path(folder)
+        return create_device_authority(at / "ca.pem", at / "ca.key", now=NOW - timedelta(days=2))
+
+
+def make_sealer(*tenants: TenantId) -> EpochSealer:
+    return open_sealer(Secret(b"r" * 32), (), now=NOW, tenants=tenants or (DEFAULT_TENANT,))[0]
+
+
+@dataclass
+class World:
+    """Everything SCEP needs, with one challenge named by its text."""
+
+    clock: MovedClock = field(default_factory=MovedClock)
+    challenges: ChallengesInMemory = field(default_factory=ChallengesInMemory)
+    sealer: EpochSealer = field(default_factory=make_sealer)
+    authority: IssuingAuthority = field(default_factory=device_authority)
+
+    def scep(
+        self,
+        policy: ScepPolicy | None = None,
+        *,
+        tenants: tuple[TenantId, ...] = (DEFAULT_TENANT,),
+        allowance: FailureAllowance | None = None,
+    ) -> ScepService:
+        return ScepService(
+            authority=self.authority,
+            certificates=CertificateService(self.authority, self.clock),
+            challenges=self.challenges,
+            sealer=self.sealer,
+            clock=self.clock,
+            policy=policy,
+            tenants=tenants,
+            allowance=allowance,
+        )
+
+    def requester(self, **changes: object) -> Requester:
+        return Requester(ca=self.authority.certificate, **changes)  # type: ignore[arg-type]  # fields by name
+
+    async def add_challenge(
+        self,
+        text: bytes,
+        *,
+        purpose: Purpose = Purpose.ENROLL,
+        bound: Bound | None = None,
+        invitation: Invitation | None = None,
+        tenant: TenantId = DEFAULT_TENANT,
+    ) -> Challenge:
+        challenge = Challenge(
+            id=RecordId(f"id-of-{text.decode()}"),
+            tenant=tenant,
+            digest=self.sealer.digest(tenant, Secret(text)),
+            purpose=purpose,
+            bound=bound or Bound(),
+            profile=PROFILE,
+            invitation_id=invitation.id if invitation else None,
+            valid_until=self.clock.now() + timedelta(hours=1),
+            created_at=self.clock.now(),
+        )
+        await self.challenges.add_challenge(challenge)
+        return challenge
+
+
+def make_enrollment(profile: InstalledProfile | None = PROFILE) -> Enrollment:
+    return Enrollment(
+        key=EnrollmentKey("e" * 32),
+        tenant=DEFAULT_TENANT,
+        id=EnrollmentId("0000-1111"),
+        type=EnrollmentType.DEVICE,
+        parent_key=None,
+        state=State.ENROLLED,
+        standing=Standing.CURRENT,
+        proof=Proof.PROVEN,
+        facts=DeviceFacts(serial_number="C02TEST"),
+        topic=TOPIC,
+        created_at=NOW,
+        authenticated_at=NOW,
+        profile=profile,
+    )
