@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 Answers = dict[str, object]
 
 _SUPPORTS_BOOTSTRAP_ANSWERS: Final = (11,)
+_SUPPORTS_RECOVERY_LOCK: Final = (11, 5)
 _SUPPORTS_PREFLIGHT: Final = (13, 3)
 
 
@@ -71,12 +72,12 @@ def security_answers(device: "Device") -> Answers:
             "PasscodeCompliantWithProfiles": device.passcode_set,
         }
     known |= {
-        "FDE_Enabled": False,
-        "FDE_HasPersonalRecoveryKey": False,
-        "FDE_HasInstitutionalRecoveryKey": False,
         "SystemIntegrityProtectionEnabled": True,
         "FirewallSettings": {"FirewallEnabled": True, "BlockAllIncoming": False},
     }
+    known |= device.volume.answers()
+    if told.apple_silicon and told.version >= _SUPPORTS_RECOVERY_LOCK:
+        known["IsRecoveryLockEnabled"] = device.recovery_lock.password is not None
     if told.version >= _SUPPORTS_BOOTSTRAP_ANSWERS and not told.user_enrollment:
         known |= _bootstrap_answers(device)
     return known

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ostiary_sim import commands, messages
 from ostiary_sim.errors import MessageUnreadable
 from ostiary_sim.levers import KEEP, Keep
-from ostiary_sim.personality import UserChannels, draw_uuid
+from ostiary_sim.personality import draw_uuid
 from ostiary_sim.users import User
 from ostiary_sim.wire import NO_ANSWER, Answer
 
@@ -263,12 +263,6 @@ class Channel:
         if outcome.chain:
             report["ErrorChain"] = outcome.chain
         return report | outcome.keys
-
-
-def is_shared(channel: Channel) -> bool:
-    """Say whether this is the channel of a Shared iPad user."""
-    shared = channel.device.personality.user_channels is UserChannels.SHARED_IPAD
-    return shared and channel.user is not None
 
 
 def managed_users(users: Iterable[User]) -> list[User]:

@@ -69,7 +69,6 @@ _KEY_BYTES: Final = {
     ContentCipher.TRIPLE_DES: 24,
 }
 _TRIPLE_DES_NAME: Final = "tripledes_3key"
-_DEGENERATE_SIGNERS: Final[tuple[Any, ...]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +135,7 @@ def encode_signed(
 def encode_certificates_only(certificates: Sequence[x509.Certificate]) -> bytes:
     """A degenerate SignedData: certificates and no signer. Source: RFC 8894 3.4."""
     included = [_asn1_certificate(certificate) for certificate in certificates]
-    return _signed_message({"content_type": "data"}, included, _DEGENERATE_SIGNERS, None)
+    return _signed_message({"content_type": "data"}, included, [], None)
 
 
 def decode_certificates(message: bytes) -> tuple[x509.Certificate, ...]:

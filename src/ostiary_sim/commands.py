@@ -1,11 +1,12 @@
 """What a device does when it is told to: one function per request type.
 
-Source: check-in-and-commands.md 3.3 to 3.5; escrowed-secrets.md 4.1, 4.2, 4.6, 4.7.
+Source: check-in-and-commands.md 3.3 to 3.5; escrowed-secrets.md 4.1, 4.2, 4.6, 4.7 (4.3 and 4.4: mac_commands.py).
 """
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from ostiary_sim import mac_commands
 from ostiary_sim.answers import device_answers, security_answers
 from ostiary_sim.errors import SimulationFailed
 from ostiary_sim.outcomes import (
@@ -34,8 +35,11 @@ _RIGHTS: Final[Mapping[str, int]] = {
     "InstallProfile": Rights.CHANGE_PROFILES,
     "ProfileList": Rights.INSPECT_PROFILES,
     "RemoveProfile": Rights.CHANGE_PROFILES,
+    "RotateFileVaultKey": Rights.LOCK,
     "SecurityInfo": Rights.SECURITY_QUERIES,
+    "SetRecoveryLock": Rights.LOCK,
     "Settings": Rights.SETTINGS,
+    "VerifyRecoveryLock": Rights.LOCK,
 }
 
 
@@ -266,8 +270,11 @@ _HANDLERS: Final[Mapping[str, Handler]] = {
     "ProfileList": _profile_list,
     "RemoveProfile": _remove_profile,
     "RestartDevice": _restart_device,
+    "RotateFileVaultKey": mac_commands.rotate_filevault_key,
     "SecurityInfo": _security_info,
+    "SetRecoveryLock": mac_commands.set_recovery_lock,
     "Settings": _settings,
     "UserConfigured": _user_configured,
     "UserList": _user_list,
+    "VerifyRecoveryLock": mac_commands.verify_recovery_lock,
 }

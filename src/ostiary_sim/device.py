@@ -17,19 +17,18 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
-
 from ostiary_sim import enrolling, logins, messages, profile
 from ostiary_sim.bootstrap import BootstrapEscrow, Fetched
 from ostiary_sim.channel import DEVICE, PUSH_TOKEN_BYTES, Channel, Session
 from ostiary_sim.clock import Clock, system_clock
 from ostiary_sim.connections import HttpSource, TlsClients, Trust, clients_from
-from ostiary_sim.errors import NotEnrolled, NotPossible, ProfileRefused
+from ostiary_sim.errors import NotEnrolled, NotPossible
 from ostiary_sim.events import Event, Listener
 from ostiary_sim.identity import Identity, KeySource, new_rsa_key
 from ostiary_sim.installed import Backup, Installed
 from ostiary_sim.levers import KEEP, Keep, Levers, Reluctance
-from ostiary_sim.personality import Personality, draw_names, draw_uuid
+from ostiary_sim.mac_secrets import RecoveryLock, Volume
+from ostiary_sim.personality import Personality, Platform, draw_names, draw_uuid
 from ostiary_sim.profile import EnrollmentProfile, Pkcs12Request
 from ostiary_sim.push import PushService
 from ostiary_sim.retry import RetryPolicy
@@ -103,6 +102,8 @@ class Device:
         """Known to the server in User Enrollment; new for each one."""
         self.enrolled = False
         """The first TokenUpdate was accepted."""
+        self.access_token: str | None = None
+        """Shown with every request of an account-driven enrollment; whoever plays the sign-in sets it."""
         self._wipe()
 
     def begin_relationship(self, installed: Installed) -> None:
@@ -129,6 +130,8 @@ class Device:
         """Installed by command: (channel name, PayloadIdentifier) to the profile's top level."""
         self.declarative_channels: set[str] = set()
         self.bootstrap = BootstrapEscrow(self)
+        self.volume = Volume(serial=self.serial)
+        self.recovery_lock = RecoveryLock()
 
     async def __aenter__(self) -> Self:
         return self
@@ -205,27 +208,18 @@ class Device:
 
     # Enrollment and its end
 
-    async def fetch_profile(self, url: str, *, anchors: HttpSource | None = None) -> bytes:
+    async def fetch_profile(self, url: str, *, source: HttpSource | None = None) -> bytes:
         """The document that an enrollment URL serves.
 
         Args:
             url: where; used once.
-            anchors: another source of connections than the device's own.
+            source: another source of connections than the device's own.
 
         Raises:
             ProfileRefused: no answer, not 2xx, or not a profile's media type.
         """
-        client = (self._clients if anchors is None else clients_from(anchors))(Trust())
-        try:
-            answer = await client.get(
-                url, headers={"User-Agent": self.personality.user_agent}, follow_redirects=True
-            )
-        except httpx.HTTPError as problem:
-            raise ProfileRefused(f"the enrollment URL does not answer: {problem}") from problem
-        kind = answer.headers.get("content-type", "").split(";")[0].strip()
-        if not answer.is_success or kind != profile.MEDIA_TYPE:
-            raise ProfileRefused(f"the enrollment URL answered {answer.status_code} ({kind})")
-        return answer.content
+        client = (self._clients if source is None else clients_from(source))(Trust())
+        return await enrolling.fetch_document(client, url, self.personality.user_agent)
 
     async def enroll(
         self,
@@ -362,6 +356,7 @@ class Device:
         self.declarative_channels.clear()
         self.mdm_options.clear()
         self.bootstrap.forget()
+        self.recovery_lock.password = None
         for user in self.users.values():
             user.managed, user.auth_token, user.awaiting = False, None, False
 
@@ -423,21 +418,12 @@ class Device:
         if push_magic is not None:
             sender.push_magic = push_magic
         answer = await sender.send_token_update(
-            unlock_token=self._unlock_token_to_send(sender, unlock_token), awaiting=awaiting
+            unlock_token=enrolling.unlock_token_to_send(self, sender, unlock_token),
+            awaiting=awaiting,
         )
         if sender.user is None and self.profile is not None:
             self.enrolled = self.enrolled or answer.ok
         return answer
-
-    def _unlock_token_to_send(self, sender: Channel, wished: bytes | Keep | None) -> bytes | None:
-        if sender.user is not None:
-            return None if isinstance(wished, Keep) else wished
-        if isinstance(wished, Keep):
-            first = sender.updates_accepted == 0
-            return self.unlock_token if first or self.levers.unlock_token_always else None
-        if wished:
-            self.unlock_token, self.unlock_token_dead = wished, False
-        return wished
 
     async def change_push_token(self, channel: User | str | None = None) -> Answer:
         """Get a new push token from Apple and tell the server."""
@@ -472,12 +458,23 @@ class Device:
             media_type=media_type,
             profile=installed.profile,
             identity=installed.identity,
+            access_token=self.access_token if self._shows_access_token(message) else None,
         )
 
+    def _shows_access_token(self, message: messages.Message) -> bool:
+        """A Mac shows it on user channels alone. Source: account-driven-enrollment.md 1."""
+        is_mac = self.personality.platform is Platform.MACOS
+        return not is_mac or "EnrollmentUserID" in message or "UserID" in message
+
     async def _obey(self, answer: Answer, channel: str) -> Answer:
-        if answer.unenrolls(self.personality):
+        if self._installed is None:
+            return answer
+        management = self._installed.profile.management
+        if answer.wants_sign_in(management):
+            self.say("sign_in_wanted", channel)
+        elif answer.unenrolls(self.personality, management):
             self.say("unenrolled_by_server", channel, str(answer.status))
-            await self.remove_profile()
+            await self.remove_profile(check_out=False)
         return answer
 
     # Commands and pushes
@@ -566,6 +563,14 @@ class Device:
     def profiles_status(self) -> str:
         """What `profiles status -type bootstraptoken` prints on this Mac."""
         return self.bootstrap.status_lines()
+
+    def turn_on_filevault(self) -> str:
+        """Encrypt the disk; gives the recovery key as the screen would show it."""
+        key = self.volume.encrypt(
+            self.rng, self.other_profiles.values(), self.levers.envelope_cipher
+        )
+        self.say("filevault_on", detail="escrowed" if self.volume.escrowed else "not escrowed")
+        return key
 
     async def update_software(self) -> bool:
         """Try an update without a user: true if the escrowed token authorised it, false if a user is asked."""

@@ -5,13 +5,16 @@ Called by `Device` alone. Source: check-in-and-commands.md 2.5 steps 1 to 4 and 
 
 from typing import TYPE_CHECKING
 
-from ostiary_sim.channel import managed_users
-from ostiary_sim.errors import EnrollmentRefused, NotPossible
+import httpx
+
+from ostiary_sim.channel import Channel, managed_users
+from ostiary_sim.errors import EnrollmentRefused, NotPossible, ProfileRefused
 from ostiary_sim.identity import Identity, open_pkcs12
 from ostiary_sim.installed import Installed
-from ostiary_sim.levers import UnlockTokenAtRenewal
+from ostiary_sim.levers import Keep, UnlockTokenAtRenewal
 from ostiary_sim.personality import draw_uuid
 from ostiary_sim.profile import (
+    MEDIA_TYPE,
     EnrollmentProfile,
     Pkcs12Request,
     Rights,
@@ -65,9 +68,37 @@ async def replace(
             channel.push_magic, device.unlock_token, channel.pending = magic, token, pending
             device.say("profile_rolled_back")
         raise
+    if device.levers.recovery_lock_drops_at_renewal:
+        device.recovery_lock.password = None
     device.say("profile_replaced")
     for user in managed_users(device.users.values()):
         await device.send_token_update(user)
+
+
+async def fetch_document(client: httpx.AsyncClient, url: str, user_agent: str) -> bytes:
+    """The profile that an enrollment URL serves; see `Device.fetch_profile`."""
+    try:
+        answer = await client.get(url, headers={"User-Agent": user_agent}, follow_redirects=True)
+    except httpx.HTTPError as problem:
+        raise ProfileRefused(f"the enrollment URL does not answer: {problem}") from problem
+    kind = answer.headers.get("content-type", "").split(";")[0].strip()
+    if not answer.is_success or kind != MEDIA_TYPE:
+        raise ProfileRefused(f"the enrollment URL answered {answer.status_code} ({kind})")
+    return answer.content
+
+
+def unlock_token_to_send(
+    device: "Device", sender: Channel, wished: bytes | Keep | None
+) -> bytes | None:
+    """What a TokenUpdate carries; see `Device.send_token_update`. Source: escrowed-secrets.md 4.1."""
+    if sender.user is not None:
+        return None if isinstance(wished, Keep) else wished
+    if isinstance(wished, Keep):
+        is_first = sender.updates_accepted == 0
+        return device.unlock_token if is_first or device.levers.unlock_token_always else None
+    if wished:
+        device.unlock_token, device.unlock_token_dead = wished, False
+    return wished
 
 
 async def _start_again(device: "Device") -> None:

@@ -1,11 +1,11 @@
 """What a tester may pull on a simulated device to make it late, lossy, forgetful or hostile."""
 
 import enum
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from ostiary_sim.cms import ContentCipher
 from ostiary_sim.identity import Identity
 from ostiary_sim.signature import SignatureForm
 
@@ -35,13 +35,10 @@ class Reluctance:
     """None: to every command."""
     until: datetime | None
     """None: until told otherwise."""
-    only_if: Callable[[str], bool] | None = None
 
     def covers(self, request_type: str, now: datetime) -> bool:
         """Say whether this command is put off now."""
         if self.until is not None and now >= self.until:
-            return False
-        if self.only_if is not None and not self.only_if(request_type):
             return False
         return self.request_types is None or request_type in self.request_types
 
@@ -76,6 +73,13 @@ class Levers:
     """The old UnlockToken is refused after one ClearPasscode."""
     passcode_error: tuple[str, int] = ("MCPasscodeErrorDomain", 5013)
     """Domain and code of the ErrorChain for a wrong UnlockToken; the documents name none."""
+    envelope_cipher: ContentCipher = ContentCipher.AES_256
+    """For FileVault recovery keys; which one a Mac uses is not settled."""
+    omit_rotate_result: bool = False
+    """Rotate the recovery key and do not tell it in the reply."""
+    recovery_lock_not_applied: bool = False
+    """Acknowledge SetRecoveryLock without applying it."""
+    recovery_lock_drops_at_renewal: bool = False
     bootstrap_without_udid: bool = False
     """Send Set- and GetBootstrapToken as their schemas read: without any identity key."""
     extra_keys: dict[str, object] = field(default_factory=dict)

@@ -62,7 +62,11 @@ _EVERYWHERE = frozenset(
 )  # fmt: skip
 _WHOLE_DEVICE = frozenset({"EraseDevice", "RestartDevice", "DeviceConfigured", "Settings"})
 _HANDHELD = _EVERYWHERE | _WHOLE_DEVICE | {"DeviceLock", "ClearPasscode"}
-_MAC = _EVERYWHERE | _WHOLE_DEVICE | {"DeviceLock", "UserList"}
+_MAC = (
+    _EVERYWHERE
+    | _WHOLE_DEVICE
+    | {"DeviceLock", "UserList", "RotateFileVaultKey", "SetRecoveryLock", "VerifyRecoveryLock"}
+)
 _MAC_USER = frozenset(
     {"InstallProfile", "RemoveProfile", "ProfileList", "DeclarativeManagement", "DeviceConfigured"}
 )

@@ -23,7 +23,7 @@ from ostiary_sim.errors import MessageUnreadable
 from ostiary_sim.identity import Identity
 from ostiary_sim.levers import Levers
 from ostiary_sim.personality import Personality
-from ostiary_sim.profile import EnrollmentProfile
+from ostiary_sim.profile import EnrollmentProfile, Management
 
 CHECK_IN_TYPE: Final = "application/x-apple-aspen-mdm-checkin"
 COMMAND_TYPE: Final = "application/x-apple-aspen-mdm; charset=UTF-8"
@@ -39,6 +39,8 @@ class Answer:
     status: int
     body: bytes = b""
     media_type: str = ""
+    challenge: str | None = None
+    """The WWW-Authenticate header."""
 
     @property
     def ok(self) -> bool:
@@ -63,13 +65,25 @@ class Answer:
             raise MessageUnreadable("the answer is not a dictionary")
         return found
 
-    def unenrolls(self, personality: Personality) -> bool:
+    def wants_sign_in(self, management: Management) -> bool:
+        """Say whether this answer asks an account-driven enrollment to sign in again.
+
+        Source: account-driven-enrollment.md, what a 401 means.
+        """
+        is_account_driven = management.enrollment_mode is not None
+        return (
+            self.status == HTTPStatus.UNAUTHORIZED
+            and is_account_driven
+            and self.challenge is not None
+        )
+
+    def unenrolls(self, personality: Personality, management: Management) -> bool:
         """Say whether this answer makes such a device leave management.
 
         Source: check-in-and-commands.md 2.5 step 10, 3.7.
         """
         if self.status == HTTPStatus.UNAUTHORIZED:
-            return True
+            return not self.wants_sign_in(management)
         if self.status != HTTPStatus.FORBIDDEN or not personality.obeys_unrecognized_device:
             return False
         try:
@@ -95,6 +109,7 @@ class Wire:
         media_type: str,
         profile: EnrollmentProfile,
         identity: Identity,
+        access_token: str | None = None,
     ) -> Answer:
         """The server's answer to one message; a broken connection is an answer of status 0."""
         if self.levers.offline:
@@ -104,6 +119,8 @@ class Wire:
         headers = {"Content-Type": media_type, "User-Agent": self.personality.user_agent}
         if signs and not self.levers.omit_signature:
             headers[signature.HEADER] = self._sign(body, identity)
+        if access_token is not None:
+            headers["Authorization"] = f"Bearer {access_token}"
         if self.levers.proxy_header is not None:
             headers[self.levers.proxy_header] = _certificate_header(identity)
         shown = None if signs else identity
@@ -137,7 +154,12 @@ async def _follow(
             )
             if not response.has_redirect_location:
                 kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
-                return Answer(status=response.status_code, body=response.content, media_type=kind)
+                return Answer(
+                    status=response.status_code,
+                    body=response.content,
+                    media_type=kind,
+                    challenge=response.headers.get("www-authenticate"),
+                )
             url = urljoin(url, response.headers["location"])
     except httpx.HTTPError:
         return Answer(status=NO_ANSWER)

@@ -15,6 +15,7 @@ from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, RequestReceived, StreamEnded
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
+from typing_extensions import override
 
 from conformance.push_certificates import Authority
 
@@ -111,6 +112,7 @@ class _Connection(asyncio.Protocol):
         self._number = 0
         self._certificate = b""
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         tls = cast("ssl.SSLObject", transport.get_extra_info("ssl_object"))
@@ -123,11 +125,13 @@ class _Connection(asyncio.Protocol):
         self._h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 1000})  # as Apple's own
         self._flush()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
         self._standin.open_now -= 1
         self._standin._changed.set()
         self._standin._transports.discard(self._transport)
 
+    @override
     def data_received(self, data: bytes) -> None:
         try:
             events = self._h2.receive_data(data)

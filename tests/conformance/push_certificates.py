@@ -68,16 +68,22 @@ class Authority:
         topic: str | None = TOPIC,
         *,
         key: rsa.RSAPrivateKey | None = None,
+        public_key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey | None = None,
         valid_from: timedelta = timedelta(hours=-1),
         valid_for: timedelta = timedelta(days=365),
     ) -> Issued:
-        """A push certificate whose subject's UID is `topic`; times count from now."""
+        """A push certificate whose subject's UID is `topic`; times count from now.
+
+        With `public_key`, the key is somebody else's, as for a request that the portal was given.
+        """
         key = key or rsa_key()
         attributes = [x509.NameAttribute(NameOID.COMMON_NAME, "APSP:made-up")]
         if topic is not None:
             attributes.append(x509.NameAttribute(NameOID.USER_ID, topic))
         certificate = (
-            self._builder(x509.Name(attributes), key.public_key(), valid_from, valid_for)
+            self._builder(
+                x509.Name(attributes), public_key or key.public_key(), valid_from, valid_for
+            )
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .sign(self._key, hashes.SHA256())
         )

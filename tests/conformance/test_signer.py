@@ -49,20 +49,20 @@ def make_signer(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str
     return lambda kind: SIGNERS[request.param](_key(kind), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "scheme"),
+    [("rsa", SignatureScheme.RSA_SHA256), ("ec", SignatureScheme.ECDSA_SHA256)],
+)
 async def test_a_signature_verifies_under_the_public_key(
-    make_signer: Callable[[str], Signer],
+    make_signer: Callable[[str], Signer], kind: str, scheme: SignatureScheme
 ) -> None:
-    for kind, scheme in (
-        ("rsa", SignatureScheme.RSA_SHA256),
-        ("ec", SignatureScheme.ECDSA_SHA256),
-    ):
-        signer = make_signer(kind) if kind == "rsa" else FileSigner(_key("ec"))
-        signature = await signer.sign(b"hello", scheme)
-        match signer.public_key:
-            case rsa.RSAPublicKey() as key:
-                key.verify(signature, b"hello", padding.PKCS1v15(), hashes.SHA256())
-            case ec.EllipticCurvePublicKey() as key:
-                key.verify(signature, b"hello", ec.ECDSA(hashes.SHA256()))
+    signer = make_signer(kind)
+    signature = await signer.sign(b"hello", scheme)
+    match signer.public_key:
+        case rsa.RSAPublicKey() as key:
+            key.verify(signature, b"hello", padding.PKCS1v15(), hashes.SHA256())
+        case ec.EllipticCurvePublicKey() as key:
+            key.verify(signature, b"hello", ec.ECDSA(hashes.SHA256()))
 
 
 async def test_a_scheme_of_another_kind_of_key_is_refused(
@@ -96,9 +96,11 @@ async def test_garbage_is_refused_or_opens_to_other_garbage(
         assert opened != Secret(b"content key")
 
 
-async def test_an_elliptic_curve_key_decrypts_nothing() -> None:
+async def test_an_elliptic_curve_key_decrypts_nothing(
+    make_signer: Callable[[str], Decrypter],
+) -> None:
     with pytest.raises(SignerUnavailable):
-        await FileSigner(_key("ec")).decrypt(b"x" * 256)
+        await make_signer("ec").decrypt(b"x" * 256)
 
 
 async def test_a_signer_shows_nothing_of_its_key(make_signer: Callable[[str], Signer]) -> None:

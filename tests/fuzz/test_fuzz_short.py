@@ -9,12 +9,13 @@ from types import ModuleType
 import fuzz_cms
 import fuzz_mobileconfig
 import fuzz_plist
+import fuzz_scep
 import fuzz_x509
 import pytest
 from harness import WITHOUT_ATHERIS, mutations
 
 HERE = Path(__file__).parent
-TARGETS = [fuzz_cms, fuzz_mobileconfig, fuzz_plist, fuzz_x509]
+TARGETS = [fuzz_cms, fuzz_mobileconfig, fuzz_plist, fuzz_scep, fuzz_x509]
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.__name__)

@@ -9,7 +9,9 @@ from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
 from ostiary.cli.failure import Exit, Failed
 from ostiary.cli.output import OUTPUT, Form, print_list, say
 
-app = typer.Typer(help="Push certificates, without which nobody can be woken.", no_args_is_help=True)
+app = typer.Typer(
+    help="Push certificates, without which nobody can be woken.", no_args_is_help=True
+)
 
 _COLUMNS: Final = {
     "topic": "TOPIC",
@@ -45,16 +47,23 @@ def request(
 @app.command("import")
 def import_certificate(
     certificate: Annotated[
-        Path, typer.Argument(help="The certificate from the portal, in PEM.", exists=True, dir_okay=False)
+        Path,
+        typer.Argument(
+            help="The certificate from the portal, in PEM.", exists=True, dir_okay=False
+        ),
     ],
     data: DataOption = DEFAULT_DATA,
     key: Annotated[
         Path | None,
-        typer.Option(help="Its key, where `apns csr` did not make it.", exists=True, dir_okay=False),
+        typer.Option(
+            help="Its key, where `apns csr` did not make it.", exists=True, dir_okay=False
+        ),
     ] = None,
     new_topic: Annotated[
         bool,
-        typer.Option("--new-topic", help="Yes, it is for another topic than the enrolled devices use."),
+        typer.Option(
+            "--new-topic", help="Yes, it is for another topic than the enrolled devices use."
+        ),
     ] = False,
 ) -> None:
     """Take a push certificate into use, for the first time or to renew one.
@@ -98,5 +107,7 @@ def _text(path: Path) -> str:
         return path.read_text("ascii")
     except (OSError, UnicodeDecodeError):
         raise Failed(
-            f"{path} is no PEM file", "The portal gives PEM; convert others with openssl.", Exit.MALFORMED
+            f"{path} is no PEM file",
+            "The portal gives PEM; convert others with openssl.",
+            Exit.MALFORMED,
         ) from None

@@ -1,6 +1,5 @@
 """The way from a command to its work: the control socket of a running server, or the same routes in-process."""
 
-import asyncio
 import getpass
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -12,6 +11,7 @@ import httpx
 import typer
 
 from ostiary.app import control_app, open_house
+from ostiary.cli.background import run_async
 from ostiary.cli.failure import Exit, Failed, failure_of_problem
 from ostiary.settings import load_settings
 from ostiary.web.asks import ACTOR_HEADER
@@ -76,10 +76,12 @@ def ask(
         async with open_desk(data) as desk:
             return await desk.ask(method, path, params=params, content=content)
 
-    return asyncio.run(answer())
+    return run_async(answer())
 
 
-def ask_all(data: Path, path: str, params: Mapping[str, str | int | bool | None], limit: int) -> list[Any]:
+def ask_all(
+    data: Path, path: str, params: Mapping[str, str | int | bool | None], limit: int
+) -> list[Any]:
     """Every line of a list, page by page, at most `limit`."""
 
     async def pages() -> list[Any]:
@@ -94,7 +96,7 @@ def ask_all(data: Path, path: str, params: Mapping[str, str | int | bool | None]
                     break
         return items
 
-    return asyncio.run(pages())
+    return run_async(pages())
 
 
 @asynccontextmanager

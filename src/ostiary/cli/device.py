@@ -66,7 +66,9 @@ def list_devices(
 
 @app.command("show")
 def show_device(
-    enrollment: Annotated[str, typer.Argument(help="The enrollment id, as `device list` shows it.")],
+    enrollment: Annotated[
+        str, typer.Argument(help="The enrollment id, as `device list` shows it.")
+    ],
     data: DataOption = DEFAULT_DATA,
     output: OutputOption = Form.TABLE,
 ) -> None:
@@ -97,7 +99,9 @@ def accept_certificate(
     data: DataOption = DEFAULT_DATA,
     fingerprint: Annotated[
         str | None,
-        typer.Option(help="SHA-256 of the certificate; needed where nobody contests the enrollment."),
+        typer.Option(
+            help="SHA-256 of the certificate; needed where nobody contests the enrollment."
+        ),
     ] = None,
     reason: ReasonOption = "",
 ) -> None:
@@ -124,9 +128,9 @@ def release(
     Example: ostiary device release 4C0E7700-… --yes --reason "sold"
     """
     if not yes:
-        typer.confirm(f"Device {enrollment} will remove its enrollment profile. Release it?", abort=True)
+        typer.confirm(
+            f"Device {enrollment} will remove its enrollment profile. Release it?", abort=True
+        )
     content = {"id": enrollment, "reason": reason or None}
     row = ask(data, "POST", "/device/release", content=content)
     say(f"{row['id']}: released.")
-
-

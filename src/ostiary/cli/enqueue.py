@@ -9,15 +9,13 @@ import typer
 
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
 from ostiary.cli.failure import Exit, Failed
-from ostiary.cli.output import OUTPUT, Form, print_list
-from ostiary.cli.push import exit_code_of
+from ostiary.cli.output import OUTPUT, Form
+from ostiary.cli.push import print_results
 
 _COLUMNS: Final = {
     "id": "ENROLLMENT",
     "request_type": "REQUEST TYPE",
     "uuid": "COMMAND",
-    "error": "ERROR",
-    "hint": "HINT",
 }
 
 
@@ -60,7 +58,7 @@ def enqueue(
 
     Commands: device-information, security-info, device-lock, clear-passcode, install-profile FILE,
     remove-profile IDENTIFIER; any other with --plist FILE. Exit code 0: queued for all; 3: for some;
-    75: for none.
+    the first error's: for none.
 
     Example: ostiary enqueue 4C0E7700-… 4C0E7701-… install-profile wifi.mobileconfig
     """
@@ -68,8 +66,7 @@ def enqueue(
     enqueued = ask(data, "POST", "/commands", content=content | {"push": not no_push})
     common = {"uuid": enqueued["uuid"], "request_type": enqueued["request_type"]}
     results = [result | common for result in enqueued["results"]]
-    print_list(results, _COLUMNS, output)
-    raise typer.Exit(exit_code_of(results))
+    raise typer.Exit(print_results(results, _COLUMNS, output))
 
 
 def _ask(words: list[str], plist: Path | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ostiary.app import SystemClock
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
 from ostiary.cli.failure import Exit, Failed
 from ostiary.cli.output import OUTPUT, Form, print_facts, print_list, say
-from ostiary.protocol.mdm.profile_linter import lint_profile
+from ostiary.protocol.mdm.profile_linter import Severity, lint_profile
 
 app = typer.Typer(help="How devices come in.", no_args_is_help=True)
 
@@ -21,7 +21,9 @@ _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 @app.command("invite")
 def invite(
     data: DataOption = DEFAULT_DATA,
-    serial: Annotated[str | None, typer.Option(help="Only the device with this serial number.")] = None,
+    serial: Annotated[
+        str | None, typer.Option(help="Only the device with this serial number.")
+    ] = None,
     user: Annotated[str | None, typer.Option(help="Whom it is for.")] = None,
     valid: Annotated[str, typer.Option(help="For how long: 30m, 24h, 7d.")] = "24h",
     uses: Annotated[int, typer.Option(help="How many devices may enroll with it.", min=1)] = 1,
@@ -42,7 +44,9 @@ def invite(
         print_facts(invitation, output)
         return
     print(invitation["url"])
-    say(f"Code {invitation['code']}, until {invitation['valid_until']}, for {invitation['uses']} device(s).")
+    say(
+        f"Code {invitation['code']}, until {invitation['valid_until']}, for {invitation['uses']} device(s)."
+    )
 
 
 @app.command("lint")
@@ -60,11 +64,15 @@ def lint(
     """
     findings = lint_profile(profile.read_bytes(), now=SystemClock().now())
     rows = [
-        {"severity": finding.severity.value, "code": finding.code, "finding": finding.sentence}
+        {"severity": finding.severity.value, "key": finding.key, "finding": finding.sentence}
         for finding in findings
     ]
-    print_list(rows, {"severity": "SEVERITY", "code": "CODE", "finding": "FINDING"}, output)
-    raise typer.Exit(Exit.FINE if not rows else Exit.HEALTH_WARNING)
+    print_list(rows, {"severity": "SEVERITY", "key": "KEY", "finding": "FINDING"}, output)
+    found = {finding.severity for finding in findings}
+    if Severity.ERROR in found:
+        raise typer.Exit(Exit.HEALTH_CRITICAL)
+    if Severity.WARNING in found:
+        raise typer.Exit(Exit.HEALTH_WARNING)
 
 
 def duration(text: str) -> timedelta:

@@ -1,9 +1,8 @@
 """The command `ostiary`: its nouns and verbs, and the one place where an error becomes words and an exit code."""
 
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn
 
-import click
 import typer
 
 from ostiary import __version__
@@ -24,6 +23,9 @@ from ostiary.cli import (
 from ostiary.cli.failure import Exit, Failed, failure_of, report
 from ostiary.errors import OstiaryError
 from ostiary.web.problems import places
+
+INTERRUPTED: Final = 130
+"""As a shell says of a command that Ctrl-C ended."""
 
 app = typer.Typer(
     name="ostiary",
@@ -58,7 +60,9 @@ def _main(
     *,
     _version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     pass
@@ -72,25 +76,29 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run one command; its exit code."""
     try:
-        code = app(arguments, prog_name="ostiary", standalone_mode=False)
-    except Failed as failure:
+        code: int | None = app(arguments, prog_name="ostiary", standalone_mode=False)
+    except (Failed, OstiaryError) as error:
+        failure = error if isinstance(error, Failed) else failure_of(error)
         report(failure)
         return failure.exit_code
-    except OstiaryError as error:
-        failure = failure_of(error)
-        report(failure)
-        return failure.exit_code
-    except click.ClickException as wrong:
-        hint = f"{wrong.ctx.command_path} --help" if isinstance(wrong, click.UsageError) and wrong.ctx else ""
-        report(Failed(wrong.format_message().rstrip("."), hint, Exit.USAGE))
+    except typer.TyperException as wrong:  # how the command was written
+        said = str(getattr(wrong, "format_message", wrong.__str__)())
+        if "\n" in said:  # a noun without a verb: its help
+            print(said)
+        else:
+            report(Failed(said.rstrip("."), "Add --help to see how it is written.", Exit.USAGE))
         return Exit.USAGE
-    except (click.Abort, KeyboardInterrupt):
-        return 130
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # whoever read us, as `head` does, has read enough
         return Exit.FINE
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last stop before the shell, which is to see no traceback
         # The text of an exception that we did not write may quote what it stumbled over.
-        report(Failed(f"a bug: {type(error).__name__} at {places(error)}", "Please report it.", Exit.BUG))
+        report(
+            Failed(
+                f"a bug: {type(error).__name__} at {places(error)}", "Please report it.", Exit.BUG
+            )
+        )
         return Exit.BUG
     return int(code or Exit.FINE)

@@ -7,7 +7,9 @@ import typer
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
 from ostiary.cli.output import OUTPUT, Form, print_list, say
 
-app = typer.Typer(help="Choices that the facts leave open; kept in the database.", no_args_is_help=True)
+app = typer.Typer(
+    help="Choices that the facts leave open; kept in the database.", no_args_is_help=True
+)
 
 _COLUMNS: Final = {"name": "POLICY", "value": "VALUE"}
 

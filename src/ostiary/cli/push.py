@@ -1,14 +1,14 @@
 """`ostiary push`: wake devices now."""
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
-from ostiary.cli.failure import Exit
+from ostiary.cli.failure import Exit, failure_of_problem, report
 from ostiary.cli.output import OUTPUT, Form, print_list
 
-_COLUMNS: Final = {"id": "ENROLLMENT", "apns_id": "APNS ID", "error": "ERROR", "hint": "HINT"}
+_COLUMNS: Final = {"id": "ENROLLMENT", "apns_id": "APNS ID"}
 
 
 def push(
@@ -18,18 +18,24 @@ def push(
 ) -> None:
     """Push devices now, so that they come and ask for commands.
 
-    Exit code 0: APNs took all of them; 3: some; 75: none.
+    Exit code 0: APNs took all of them; 3: some; the first error's: none.
 
     Example: ostiary push 4C0E7700-0000-4000-8000-000000000001
     """
     results = ask(data, "POST", "/pushes", content={"ids": enrollments})
-    print_list(results, _COLUMNS, output)
-    raise typer.Exit(exit_code_of(results))
+    raise typer.Exit(print_results(results, _COLUMNS, output))
 
 
-def exit_code_of(results: list[dict[str, str | None]]) -> int:
-    """0 when all went well, 3 when some did, 75 when none did."""
-    failed = sum(1 for result in results if result["error"])
+def print_results(results: list[dict[str, Any]], columns: dict[str, str], form: Form) -> int:
+    """Print what worked as a list and what did not as errors; 0 for all, 3 for some, an error's code for none."""
+    failed = [result for result in results if result["error"]]
+    worked = [result for result in results if not result["error"]]
+    if form is not Form.TABLE:
+        print_list(results, columns | {"error": "ERROR"}, form)
+    elif worked:
+        print_list(worked, columns, form)
+    for result in failed:
+        report(failure_of_problem({"detail": f"{result['id']}: {result['error']}", **result}))
     if not failed:
         return Exit.FINE
-    return Exit.PARTLY_DONE if failed < len(results) else Exit.UNAVAILABLE
+    return Exit.PARTLY_DONE if worked else failure_of_problem(failed[0]).exit_code

@@ -7,7 +7,9 @@ import typer
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask_all
 from ostiary.cli.output import OUTPUT, Form, print_list
 
-app = typer.Typer(help="Every token's life: what is held, since when, and why.", no_args_is_help=True)
+app = typer.Typer(
+    help="Every token's life: what is held, since when, and why.", no_args_is_help=True
+)
 
 _LIST: Final = {
     "holder": "HOLDER",

@@ -83,14 +83,16 @@ def read_key_file(path: Path) -> Secret:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         raise KeyFileMissing(path=path) from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         # The open file is asked, not the path: it cannot be exchanged in between.
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise KeyFileDamaged(path=path)
         if status.st_mode & _OTHERS:
             raise KeyFileExposed(path=path, mode=oct(stat.S_IMODE(status.st_mode)))
-        contents = file.read(_LARGEST_KEY_FILE + 1)
+        contents = os.read(descriptor, _LARGEST_KEY_FILE + 1)
+    finally:
+        os.close(descriptor)
     if not contents or len(contents) > _LARGEST_KEY_FILE:
         raise KeyFileDamaged(path=path)
     return Secret(contents)

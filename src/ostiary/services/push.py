@@ -13,7 +13,7 @@ from ostiary.domain.decision import Alert, Ask, ByKey, ByName, Change, Snapshot
 from ostiary.domain.enrollment import Enrollment, State
 from ostiary.domain.push_schedule import VALID_FOR, PushPlan, plan_after
 from ostiary.domain.push_value import decode_push_value
-from ostiary.domain.token import TenantId, TokenRecord
+from ostiary.domain.token import TenantId, TokenRecord, TokenState, TokenStep
 from ostiary.errors import Missing, OstiaryError, Refused
 from ostiary.ports.clock import Clock
 from ostiary.ports.push import Pusher, PushOutcome, PushVerdict
@@ -238,8 +238,10 @@ def _after_push_now(
     if channel is None or channel.push is None or channel.push.record_id != record.id:
         return Change(at=now, answer=None)
     if plan.dead_before is not None and channel.push.arrived_at < plan.dead_before:
-        dead = replace(channel, push_dead_since=now, push_dead_reason=plan.dead_reason)
-        return Change(at=now, answer=None, rows=(dead,))
+        cause = plan.dead_reason or ""
+        dead = replace(channel, push_dead_since=now, push_dead_reason=cause)
+        step = TokenStep(record_id=record.id, state=TokenState.DEAD, cause=cause)
+        return Change(at=now, answer=None, rows=(dead,), steps=(step,))
     if plan.failures == 0:
         return Change(at=now, answer=None, rows=(replace(channel, pushed_at=now),))
     return Change(at=now, answer=None)

@@ -17,6 +17,7 @@ from ostiary import __version__
 from ostiary.domain.enrollment import Bound, EnrollmentKey
 from ostiary.domain.operator import EnrollmentUnknown
 from ostiary.domain.token import DEFAULT_TENANT, Fingerprint, Holder, TenantId, TokenKind
+from ostiary.errors import OstiaryError
 from ostiary.ports.clock import Clock
 from ostiary.ports.reports import Reports
 from ostiary.protocol.mdm.checkin import Topic
@@ -46,6 +47,7 @@ from ostiary.web.asks import (
     texts,
 )
 from ostiary.web.body import BodyBudget
+from ostiary.web.problems import family_of
 from ostiary.web.typed_commands import build_command
 
 
@@ -213,12 +215,7 @@ class Control:
         results = await self._services.pushes.push_now(self._services.tenant, ids)
         return JSONResponse(
             [
-                {
-                    "id": result.enrollment_id,
-                    "apns_id": result.apns_id,
-                    "error": str(result.error) if result.error else None,
-                    "hint": result.error.hint if result.error else None,
-                }
+                {"id": result.enrollment_id, "apns_id": result.apns_id} | _refusal(result.error)
                 for result in results
             ]
         )
@@ -351,13 +348,21 @@ def _enqueued(enqueued: Enqueued) -> dict[str, Any]:
         "uuid": enqueued.uuid,
         "request_type": enqueued.request_type,
         "results": [
-            {
-                "id": enrollment_id,
-                "error": str(error) if error else None,
-                "hint": error.hint if error else None,
-            }
+            {"id": enrollment_id} | _refusal(error)
             for enrollment_id, error in enqueued.refused.items()
         ],
+    }
+
+
+def _refusal(error: OstiaryError | None) -> dict[str, str | None]:
+    """Why one of several did not work, as a problem would tell it; nothing where it did."""
+    if error is None:
+        return {"error": None, "hint": None, "family": None}
+    family = family_of(error)
+    return {
+        "error": str(error),
+        "hint": error.hint,
+        "family": family.__name__ if family else None,
     }
 
 

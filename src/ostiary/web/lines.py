@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from ostiary.domain.enrollment import Binding, Enrollment
-from ostiary.domain.token import TokenRecord, TokenState
+from ostiary.domain.token import FORM_OF, Form, TokenRecord, TokenState
 from ostiary.ports.reports import AlertLine, CommandLine
 from ostiary.services.push_certificates import PushTopicStatus
 
@@ -94,11 +94,18 @@ def token_standing(record: TokenRecord, now: datetime) -> tuple[str, str]:
     if record.state is TokenState.OK:
         if record.expires_at is not None and record.expires_at <= now:
             return "expired", _EXPIRED
-        if record.expires_at is not None and record.expires_at - now <= RENEW_SOON:
+        if _ends_soon(record, now):
             return "renew soon", _SOON
-        if record.proven_at is None:
+        if record.proven_at is None and FORM_OF[record.kind] is Form.SEALED:
             return "unproven", _UNPROVEN
     return record.state.value, record.state.consequence
+
+
+def _ends_soon(record: TokenRecord, now: datetime) -> bool:
+    """Whether its last thirty days have come, of a life that is much longer than these."""
+    if record.expires_at is None or record.expires_at - record.received_at <= 2 * RENEW_SOON:
+        return False
+    return record.expires_at - now <= RENEW_SOON
 
 
 def command_line(line: CommandLine) -> Line:

@@ -14,7 +14,9 @@ from ostiary.services.scep import ScepService
 from ostiary.web.body import BodyBudget, BodyTooLarge, read_body
 
 PATH: Final = "/scep"
-_LONGEST_BASE64: Final = LARGEST_MESSAGE * 4 // 3 + 4
+_LONGEST_QUERY: Final = 24 * 1024
+"""Characters of a message in the address; real ones have four to eight thousand, and addresses are bounded anyway."""
+
 _NO_STORE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -56,7 +58,7 @@ async def _answer_pki(answer: Callable[[bytes], Awaitable[bytes]], message: byte
 
 def _message_in_query(request: Request) -> bytes:
     encoded = request.query_params.get("message", "")
-    if len(encoded) > _LONGEST_BASE64:
-        raise BodyTooLarge(limit_bytes=LARGEST_MESSAGE)
+    if len(encoded) > _LONGEST_QUERY:
+        raise BodyTooLarge(limit_bytes=_LONGEST_QUERY)
     # A bare `+` in a query means a blank, and clients forget to escape it: base64 has no blanks of its own.
     return base64.decode_strict(encoded.replace(" ", "+"), whitespace=False)

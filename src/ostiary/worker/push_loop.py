@@ -31,6 +31,8 @@ class PushPace:
     batch: int = 500
     lease: timedelta = timedelta(minutes=2)
     """After which a channel whose pusher died is due again; longer than a push and its repetition may take."""
+    gather: timedelta = timedelta(milliseconds=100)
+    """Between two looks at what is due, unless a batch was full: many small enqueues make few claims."""
     longest_wait: timedelta = timedelta(seconds=30)
     first_back_off: timedelta = timedelta(seconds=1)
     """After storage failed; doubled each time, up to a minute."""
@@ -119,6 +121,7 @@ async def _wait_for_work(wakes: Wakes, clock: Clock, stop: asyncio.Event, pace: 
         until_due = (next_due_at - clock.now()).total_seconds()
         seconds = min(max(until_due, _SHORTEST_WAIT), longest)
     await _first_of(stop.wait(), wakes.wait(seconds))
+    await _first_of(stop.wait(), asyncio.sleep(pace.gather.total_seconds()))
 
 
 async def _first_of(*waits: Coroutine[object, object, object]) -> None:

@@ -57,7 +57,7 @@ class CourierServer:
         try:
             while line := await reader.readline():
                 await self._obey(json.loads(line), tokens, writer)
-        except (ConnectionError, ValueError):
+        except (ConnectionError, ValueError, TypeError, KeyError):
             pass  # a device's process went away, or is none
         finally:
             for token in tokens:
@@ -109,6 +109,11 @@ class CourierClient:
         if self._writer is not None:
             self._writer.close()
             await self._writer.wait_closed()
+
+    @property
+    def problems(self) -> list[BaseException]:
+        """What went wrong on devices that acted upon a push."""
+        return self._background.problems
 
     async def connect(self, token: bytes, topic: str, deliver: Deliver) -> None:
         """Deliver what is sent to `token` from now on, and the last notification that was kept."""

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.services.push_world import NOON, PushWorld
 
 from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.push_schedule import (
@@ -18,6 +17,7 @@ from ostiary.domain.push_schedule import (
     was_never_seen,
 )
 from ostiary.protocol.apns.outcome import PushOutcome, PushVerdict
+from unit.services.push_world import NOON, PushWorld
 
 HOUR = timedelta(hours=1)
 

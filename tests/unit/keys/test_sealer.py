@@ -17,6 +17,7 @@ from ostiary.keys.sealer import (
     EpochSealer,
     RootKeyDoesNotMatch,
     TenantWithoutKeys,
+    _RootKeyring,
     open_sealer,
 )
 from ostiary.ports.sealer import SealBroken, SealLabel
@@ -104,25 +105,24 @@ def test_whatever_the_bytes_only_seal_broken_is_raised(noise: bytes, at: int, bi
 
 
 def test_an_older_epoch_still_opens_and_the_newest_seals() -> None:
-    """Source: design.md 2: re-sealing under a new epoch is a job of its own."""
+    """Source: design.md 2: re-sealing old records under a new epoch is a job of its own."""
     old, rows = open_sealer(ROOT, (), now=NOW)
     sealed = old.seal(Secret(b"token"), LABEL)
-    _, donor = open_sealer(ROOT, (), now=NOW)
-    assert sealed[:5] == b"\x01\0\0\0\x01"
-    both, _ = open_sealer(ROOT, rows, now=NOW)
+    second = _RootKeyring(ROOT).wrap(DEFAULT_TENANT, 2, b"2" * 32, NOW)
+    both, new_rows = open_sealer(ROOT, (*rows, second), now=NOW)
+    assert new_rows == ()
     assert both.unseal(sealed, LABEL) == Secret(b"token")
-    stranger, _ = open_sealer(ROOT, donor, now=NOW)
+    fresh = both.seal(Secret(b"token"), LABEL)
+    assert (sealed[:5], fresh[:5]) == (b"\x01\0\0\0\x01", b"\x01\0\0\0\x02")
     with pytest.raises(SealBroken):
-        stranger.unseal(sealed, LABEL)
+        old.unseal(fresh, LABEL)
 
 
 def test_the_form_of_a_sealed_value_is_what_an_independent_hkdf_and_gcm_say() -> None:
     """The blob: version, epoch, nonce, AES-256-GCM under HKDF-SHA-256 of epoch key and record id."""
-    import ostiary.keys.sealer as module  # noqa: PLC0415 - its random source is replaced for this test only
-
     keys = iter([b"D" * 32, b"n" * 12, b"E" * 32, b"n" * 12, b"N" * 12])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.os, "urandom", lambda _size: next(keys))
+        patch.setattr("os.urandom", lambda _size: next(keys))
         sealer, _ = open_sealer(ROOT, (), now=NOW)
         sealed = sealer.seal(Secret(b"token"), LABEL)
     hkdf = HKDF(hashes.SHA256(), 32, salt=None, info=b"ostiary record\0" + b"a" * 32)

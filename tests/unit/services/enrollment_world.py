@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
+from fuzz.scep_client import NOW, Requester
 from ostiary.domain.decision import AuditEntry
 from ostiary.domain.enrollment import (
     Bound,
@@ -31,7 +32,6 @@ from ostiary.secret import Secret
 from ostiary.services.allowance import FailureAllowance
 from ostiary.services.certificates import CertificateService
 from ostiary.services.scep import ScepPolicy, ScepService
-from unit.services.scep_client import NOW, Requester
 
 TOPIC = Topic("com.apple.mgmt.External.0b1c")
 PROFILE = InstalledProfile(access_rights=8191, capabilities=ALL_CAPABILITIES)

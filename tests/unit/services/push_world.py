@@ -81,6 +81,8 @@ class PushWorld:
     due_at: dict[EnrollmentKey, datetime] = field(default_factory=dict)
     settled: list[WakeStep] = field(default_factory=list)
     written: asyncio.Event = field(default_factory=asyncio.Event)
+    was_settled: asyncio.Event = field(default_factory=asyncio.Event)
+    waited: asyncio.Event = field(default_factory=asyncio.Event)
     waits: list[float] = field(default_factory=list)
 
     def add(self, enrollment_id: EnrollmentId = UDID, **changes: object) -> Enrollment:
@@ -222,15 +224,16 @@ class PushWorld:
         for step in steps:
             if step.next_due_at is not None:
                 self.due_at[step.enrollment_key] = step.next_due_at
-        self.written.set()
+        self.was_settled.set()
 
     async def next_due_at(self) -> datetime | None:
         return min(self.due_at.values(), default=None)
 
     async def wait(self, timeout_seconds: float) -> None:
         self.waits.append(timeout_seconds)
-        self.written.clear()
+        self.waited.set()
         await self.written.wait()
+        self.written.clear()
 
     def wake(self, row: Enrollment, due_at: datetime = NOON) -> None:
         self.wakes.append(self.due(row))

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
+
 from conformance.push_certificates import TOPIC
 from conformance.recording_pusher import RecordingPusher
-
 from ostiary.domain.enrollment import State
 from ostiary.domain.token import DEFAULT_TENANT, SealedValue, TenantId
 from ostiary.ports.sealer import SealBroken

@@ -9,6 +9,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fuzz.scep_client import (
+    NOW,
+    Requester,
+    der,
+    ec_key,
+    envelope,
+    make_csr,
+    rsa_key,
+    self_signed,
+)
 from ostiary.domain.enrollment import Bound, EnrollmentKey, Purpose
 from ostiary.domain.token import DEFAULT_TENANT, Fingerprint, TenantId
 from ostiary.errors import OstiaryError
@@ -20,16 +30,6 @@ from ostiary.services.invitations import InvitationService
 from ostiary.services.scep import ScepPolicy
 from unit.services import enrollment_world
 from unit.services.enrollment_world import World, make_enrollment
-from unit.services.scep_client import (
-    NOW,
-    Requester,
-    der,
-    ec_key,
-    envelope,
-    make_csr,
-    rsa_key,
-    self_signed,
-)
 
 BAD_ALGORITHM, BAD_MESSAGE_CHECK, BAD_REQUEST = "0", "1", "2"
 

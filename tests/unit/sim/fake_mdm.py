@@ -3,7 +3,7 @@
 import plistlib
 from base64 import b64decode
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from os import urandom
@@ -375,6 +375,3 @@ class Stage:
 
     def said(self) -> list[str]:
         return [event.what for event in self.events]
-
-
-Scene = Callable[[], Stage]

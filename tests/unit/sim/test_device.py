@@ -401,3 +401,21 @@ async def test_a_proxy_may_carry_the_certificate(stage: Stage) -> None:
     assert value.startswith(":MII")
     assert value.endswith(":")
     assert stage.server.signers == [None, None]
+
+
+async def test_a_challenge_asks_an_account_driven_enrollment_to_sign_in_again(
+    stage: Stage,
+) -> None:
+    """account-driven-enrollment.md, what a 401 means; a bare 401 still unenrolls."""
+    challenge = httpx.Response(401, headers={"WWW-Authenticate": 'Bearer method="apple-as-web"'})
+    phone = stage.device("byod-iphone")
+    phone.access_token = "A"
+    await phone.enroll(stage.server.profile(EnrollmentMode="BYOD"))
+    assert stage.server.requests[-1].headers["Authorization"] == "Bearer A"
+    stage.server.script("Idle", challenge, 401)
+    await phone.idle()
+    assert phone.enrolled
+    assert "sign_in_wanted" in stage.said()
+    await phone.idle()
+    assert not phone.enrolled
+    assert "CheckOut" not in stage.server.kinds()

@@ -1,10 +1,40 @@
-"""What these tests share: they run on the event loop that serves in production."""
+"""What these tests share: the event loop that serves in production, and an open house."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 
+import httpx
+import pytest
 import uvloop
+from installation import copy_installation
+
+from ostiary.app import House, control_app, front_app, open_house
+from ostiary.settings import load_settings
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    """An Ostiary with its store and keys; nothing listens."""
+    async with open_house(load_settings(copy_installation(tmp_path / "data"))) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def client(house: House) -> AsyncIterator[httpx.AsyncClient]:
+    """Programs and devices, at the front door."""
+    transport = httpx.ASGITransport(app=front_app(house))
+    async with httpx.AsyncClient(transport=transport, base_url="https://mdm.example.org") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def operator(house: House) -> AsyncIterator[httpx.AsyncClient]:
+    """The command line, at the control socket's routes."""
+    transport = httpx.ASGITransport(app=control_app(house))
+    async with httpx.AsyncClient(transport=transport, base_url="http://ostiary") as opened:
+        yield opened

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from structlog.testing import capture_logs
+from typing_extensions import override
 
 from ostiary.domain.enrollment import EnrollmentKey
 from ostiary.ports.sealer import SealBroken
@@ -34,6 +35,7 @@ class SlowService:
         try:
             if trouble := self.failing.get(due.enrollment.key):
                 raise trouble
+            await asyncio.sleep(0)
             await self.let_go.wait()
         finally:
             self.under_way -= 1
@@ -55,7 +57,7 @@ class Scene:
     service: SlowService = field(default_factory=SlowService)
     clock: MovedClock = field(default_factory=MovedClock)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
-    pace: PushPace = field(default_factory=PushPace)
+    pace: PushPace = field(default_factory=lambda: PushPace(gather=timedelta(0)))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -68,14 +70,13 @@ class Scene:
 
     async def world_waits(self) -> None:
         """Return once the loop waits anew."""
-        before = len(self.world.waits)
-        while len(self.world.waits) == before:
-            await asyncio.sleep(0)
+        self.world.waited.clear()
+        await self.world.waited.wait()
 
     async def until_settled(self, count: int) -> None:
         while len(self.world.settled) < count:
-            self.world.written.clear()
-            await self.world.written.wait()
+            self.world.was_settled.clear()
+            await self.world.was_settled.wait()
 
 
 @pytest.fixture
@@ -95,9 +96,7 @@ async def test_what_is_due_is_pushed_together_and_settled_in_one_go(scene: Scene
 
 async def test_what_is_not_due_waits(scene: Scene) -> None:
     scene.world.wake(scene.world.add(), NOON + timedelta(seconds=1))
-    assert (
-        await push_due(scene.world, scene.service, scene.clock, scene.stop, scene.pace)
-    ) == 0
+    assert (await push_due(scene.world, scene.service, scene.clock, scene.stop, scene.pace)) == 0
 
 
 async def test_the_loop_sleeps_until_the_next_is_due(scene: Scene) -> None:
@@ -149,6 +148,7 @@ async def test_storage_that_fails_does_not_end_the_loop(scene: Scene) -> None:
     class OnceFailing(PushWorld):
         failures_left = 1
 
+        @override
         async def claim(
             self, now: datetime, *, limit: int, lease: timedelta
         ) -> tuple[DueWake, ...]:
@@ -158,7 +158,7 @@ async def test_storage_that_fails_does_not_end_the_loop(scene: Scene) -> None:
             return await super().claim(now, limit=limit, lease=lease)
 
     scene.world = OnceFailing()
-    scene.pace = PushPace(first_back_off=timedelta(0))
+    scene.pace = PushPace(gather=timedelta(0), first_back_off=timedelta(0))
     scene.world.wake(scene.world.add())
     scene.service.let_go.set()
     with capture_logs() as logs:
@@ -169,7 +169,7 @@ async def test_storage_that_fails_does_not_end_the_loop(scene: Scene) -> None:
 
 async def test_a_storm_is_taken_in_batches(scene: Scene) -> None:
     """However many are due after an outage, so many are under way. (users.md 5.4, 36)"""
-    scene.pace = PushPace(batch=10)
+    scene.pace = PushPace(gather=timedelta(0), batch=10)
     for number in range(35):
         scene.world.wake(scene.world.add(EnrollmentId(f"device-{number}")))
     scene.service.let_go.set()
@@ -183,7 +183,7 @@ async def test_a_stopped_loop_settles_what_was_answered_and_leaves_the_rest_to_i
     scene: Scene,
 ) -> None:
     """Stopping waits a little for APNs, not for ever."""
-    scene.pace = PushPace(drain=timedelta(0))
+    scene.pace = PushPace(gather=timedelta(0), drain=timedelta(0))
     scene.world.wake(scene.world.add())
     with capture_logs() as logs:
         async with scene.running():
@@ -202,6 +202,7 @@ async def test_what_could_not_be_settled_is_pushed_again_after_its_lease(scene: 
     """One push too many does no harm; a lost one would. (5.2)"""
 
     class Unsettled(PushWorld):
+        @override
         async def settle(self, steps: Sequence[WakeStep]) -> None:
             raise StorageFailed(steps=len(steps))
 

@@ -14,6 +14,7 @@ from ostiary.secret import Secret
 LARGEST_PAYLOAD: Final = 4096
 """Bytes of body that APNs takes for a push of type `mdm`."""
 
+_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]+")
 
 
@@ -69,7 +70,7 @@ def _payload(magic: Secret) -> bytes:
         text = magic.reveal().decode("utf-8")
     except UnicodeDecodeError:
         raise PushUnwritable(field="magic") from None
-    payload = json.dumps({"mdm": text}, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    payload = _JSON.encode({"mdm": text}).encode("utf-8")
     if len(payload) > LARGEST_PAYLOAD:
         raise PushTooLarge(size=len(payload), limit=LARGEST_PAYLOAD)
     return payload

@@ -85,7 +85,7 @@ class SqliteChallenges:
     async def find_invitation(self, code: KeyedDigest) -> Invitation | None:
         def work(transaction: Transaction) -> Invitation | None:
             row = transaction.read(INVITATION_BY_CODE, (code,)).fetchone()
-            return None if row is None else _invitation_from(row)
+            return None if row is None else invitation_from(row)
 
         return await self._engine.run(work)
 
@@ -130,11 +130,11 @@ def _find(transaction: Transaction, digest: KeyedDigest) -> Found | None:
     row = transaction.read(CHALLENGE_BY_DIGEST, (digest,)).fetchone()
     if row is None:
         return None
-    challenge = _challenge_from(row)
+    challenge = challenge_from(row)
     invitation = certificate = None
     if challenge.invitation_id is not None:
         found = transaction.read(INVITATION_BY_ID, (challenge.invitation_id,)).fetchone()
-        invitation = None if found is None else _invitation_from(found)
+        invitation = None if found is None else invitation_from(found)
     if challenge.issued is not None:
         issued = transaction.read(CERTIFICATE, (challenge.issued,)).fetchone()
         certificate = None if issued is None else bytes(issued[0])
@@ -171,7 +171,8 @@ def _invitation_values(invitation: Invitation) -> Row:
     )
 
 
-def _invitation_from(row: Row) -> Invitation:
+def invitation_from(row: Row) -> Invitation:
+    """The invitation in a row of the statements above."""
     (
         id_, tenant, code, serial_number, enrollment_key, user, valid_until, uses_left,
         created_at, created_by,
@@ -205,7 +206,8 @@ def _challenge_values(challenge: Challenge) -> Row:
     )
 
 
-def _challenge_from(row: Row) -> Challenge:
+def challenge_from(row: Row) -> Challenge:
+    """The challenge in a row of the statements above."""
     (
         id_, tenant, digest, purpose, serial_number, enrollment_key, user, access_rights,
         capabilities, invitation_id, valid_until, created_at, spent_at, spent_by_key, issued,

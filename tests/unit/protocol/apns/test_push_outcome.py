@@ -27,9 +27,7 @@ def test_200_is_accepted_whatever_its_body_says() -> None:
 
 
 @pytest.mark.parametrize(("key", "verdict"), VERDICT_OF_REASON.items())
-def test_each_documented_reason_has_its_verdict(
-    key: tuple[int, str], verdict: PushVerdict
-) -> None:
+def test_each_documented_reason_has_its_verdict(key: tuple[int, str], verdict: PushVerdict) -> None:
     """The table of check-in-and-commands.md 5.5."""
     status, reason = key
     outcome = answer(status, reason=reason)
@@ -67,9 +65,7 @@ def test_410_carries_the_moment_of_unregistering() -> None:
     assert outcome.unregistered_at == datetime(2025, 11, 24, 16, 0, 0, 123_000, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(
-    "timestamp", [-1, True, "1764000000123", 1.5, None, 10**30, [1], {"a": 1}]
-)
+@pytest.mark.parametrize("timestamp", [-1, True, "1764000000123", 1.5, None, 10**30, [1], {"a": 1}])
 def test_a_timestamp_of_another_form_is_none(timestamp: object) -> None:
     outcome = answer(410, reason="Unregistered", timestamp=timestamp)
     assert outcome.verdict is PushVerdict.TOKEN_DEAD

@@ -1,0 +1,240 @@
+"""`ostiary init`: a new installation, without a question where flags answer all of them."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from string import Template
+from typing import Annotated, Final
+
+import typer
+
+from ostiary.app import SystemClock, open_house
+from ostiary.cli.background import run_async
+from ostiary.cli.failure import Exit, Failed
+from ostiary.cli.output import say
+from ostiary.errors import Conflicting
+from ostiary.keys.authority import create_device_authority
+from ostiary.keys.file import create_root_key, write_key_file
+from ostiary.keys.tls import create_tls_authority, issue_server_certificate
+from ostiary.services.api_tokens import Scope
+from ostiary.services.authorities import load_authorities
+from ostiary.settings import Places, Settings, SettingsFaulty, check_settings, load_settings
+from ostiary.web.journal import open_journal
+
+
+class InstallationExists(Conflicting):
+    """There is an installation in this directory already; nothing was changed."""
+
+    hint = "Keep it: its keys cannot be made again. Choose another --data for a new one."
+
+
+_FILE: Final = Template(
+    """\
+# Ostiary's settings. A flag wins over an environment variable (OSTIARY_LISTEN; OSTIARY_APNS__HOST, two
+# underscores for a table; OSTIARY_DATABASE_FILE for a secret in a file), and that wins over this file.
+# Policies are not here: `ostiary policy list`.
+
+# The address that devices know this server by. Never change it: enrolled devices keep it for life.
+url = $url
+
+# Where to listen, HOST:PORT.
+listen = $listen
+
+# Where the data lies; relative to this directory. Default: ostiary.sqlite beside this file.
+$database
+
+# Foreign authorities whose certificates devices may hold (external SCEP or ACME).
+trust_ca = $trust_ca
+
+# Network users of Macs, in a file made by Apache's htdigest with the realm Ostiary.
+# network_users = "network-users"
+
+[tls]
+# false: a proxy before us ends TLS.
+enabled = $tls
+# Your own certificate chain and key instead of the built-in ones:
+# certificate = "/etc/ssl/mdm.pem"
+# key = "/etc/ssl/mdm.key"
+
+[apns]
+# Apple's push service. Another host is for a simulated one.
+# host = "api.push.apple.com"
+# port = 443
+# ca = "apple-simulator.pem"
+
+[proxy]
+# Proxies (addresses or networks) that are believed, and the header in which they hand over a device's
+# certificate. They must remove that header from what clients send.
+# trusted = ["127.0.0.1"]
+# certificate_header = "Client-Cert"
+
+[log]
+# json or console; debug, info, warning or error.
+# format = "json"
+# level = "info"
+
+[bounds]
+# connections = 4096
+# body_budget_bytes = 67108864
+# header_timeout_seconds = 15
+# body_idle_seconds = 15
+# keep_alive_seconds = 75
+# drain_seconds = 20
+"""
+)
+
+
+def init(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The directory for settings, keys and database.", file_okay=False),
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="The address that devices will know: https://mdm.example.org")
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option(help="A database URL; SQLite in the directory by default.")
+    ] = None,
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT to listen on.")] = None,
+    no_tls: Annotated[bool, typer.Option("--no-tls", help="A proxy before us ends TLS.")] = False,
+    trust_ca: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A foreign CA whose certificates devices may hold, in PEM; may be given again.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+) -> None:
+    """Make a new installation: settings, keys (0600), the device CA, TLS, the database, and an API token.
+
+    Asks for what it needs when called bare on a terminal.
+
+    Example: ostiary init --data /var/lib/ostiary --url https://mdm.example.org
+    """
+    if data is None or url is None:
+        data, url, listen = _ask(data, url, listen)
+    places = Places(data.absolute())
+    if places.settings_file.exists() or places.root_key.exists():
+        raise InstallationExists(path=data)
+    contents = _contents(places, url, database, listen, trust_ca or [], tls=not no_tls)
+    for file in trust_ca or []:
+        load_authorities(file)  # says now, before anything is made, that a file holds no authority
+    with _all_or_nothing(places):
+        _make(places, contents, trust_ca or [])
+    _report(load_settings(places.data))
+
+
+def _ask(data: Path | None, url: str | None, listen: str | None) -> tuple[Path, str, str | None]:
+    """The wizard; a pipe is told what is missing instead."""
+    if not sys.stdin.isatty():
+        missing = " and ".join(
+            flag for flag, value in (("--data", data), ("--url", url)) if value is None
+        )
+        raise Failed(f"{missing} is needed", "See `ostiary init --help`.", Exit.USAGE)
+    say("A new Ostiary. Three questions; everything else can be changed later in ostiary.toml.")
+    data = data or Path(
+        typer.prompt("Directory for settings, keys and database", default="./ostiary-data")
+    )
+    while url is None:
+        url = str(
+            typer.prompt("Address that devices will know, for ever (https://mdm.example.org)")
+        )
+        try:
+            check_settings(data, {"url": url}, {})
+        except SettingsFaulty as fault:
+            say(str(fault))
+            url = None
+    return data, url, listen or str(typer.prompt("Listen on", default="0.0.0.0:8443"))
+
+
+def _contents(
+    places: Places,
+    url: str,
+    database: str | None,
+    listen: str | None,
+    trust_ca: list[Path],
+    *,
+    tls: bool,
+) -> str:
+    """The settings file; checked as the server will check it. Raises SettingsFaulty."""
+    trusted = [_copy_name(number, file) for number, file in enumerate(trust_ca)]
+    checked = {"url": url, "listen": listen, "database": database}
+    settings = check_settings(places.data, {k: v for k, v in checked.items() if v is not None}, {})
+    line = '# database = "sqlite:///ostiary.sqlite"'
+    return _FILE.substitute(
+        url=_quoted(settings.url),
+        listen=_quoted(settings.listen),
+        database=line if database is None else f"database = {_quoted(database)}",
+        trust_ca=f"[{', '.join(_quoted(name) for name in trusted)}]",
+        tls="true" if tls else "false",
+    )
+
+
+def _make(places: Places, contents: str, trust_ca: list[Path]) -> None:
+    now = SystemClock().now()
+    for directory in (places.data, places.keys):
+        directory.mkdir(mode=0o700, parents=directory is places.data, exist_ok=True)
+    create_root_key(places.root_key)
+    create_device_authority(*places.device_ca, now=now)
+    write_key_file(
+        places.settings_file, contents.encode()
+    )  # 0600: a database URL may hold a password
+    settings = load_settings(places.data)
+    create_tls_authority(*places.tls_ca, hosts=settings.hosts, now=now)
+    issue_server_certificate(places.tls_ca, places.tls, hosts=settings.hosts, now=now)
+    for number, file in enumerate(trust_ca):
+        shutil.copyfile(file, places.data / _copy_name(number, file))
+    authorities = [places.device_ca, *([places.tls_ca] if settings.tls.enabled else [])]
+    places.ca_bundle.write_bytes(
+        b"".join(certificate.read_bytes() for certificate, _ in authorities)
+    )
+    run_async(_make_api_token(settings))
+
+
+async def _make_api_token(settings: Settings) -> None:
+    open_journal("console", "error")
+    async with open_house(settings) as house:
+        token = await house.tokens.create("first", list(Scope), actor="ostiary init")
+    write_key_file(settings.places.api_token, token.reveal() + b"\n")
+
+
+@contextmanager
+def _all_or_nothing(places: Places) -> Iterator[None]:
+    """Take away what a failed attempt made, so that the next one finds what this one found."""
+    before = set(places.data.iterdir()) if places.data.is_dir() else None
+    try:
+        yield
+    except BaseException:
+        if before is None:
+            shutil.rmtree(places.data, ignore_errors=True)
+        else:
+            for path in set(places.data.iterdir()) - before:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        raise
+
+
+def _report(settings: Settings) -> None:
+    places = settings.places
+    say(f"A new Ostiary is in {places.data}.")
+    say(
+        "  ostiary.toml  settings    keys/  keep a copy in a safe place: without it the database stays shut"
+    )
+    say("  ca.pem        what clients may trust    api-token  for programs, all scopes")
+    say(f"Next: ostiary serve --data {places.data}")
+    say(
+        f"Then: ostiary apns csr --data {places.data}, and ostiary enroll invite --data {places.data}"
+    )
+
+
+def _copy_name(number: int, file: Path) -> str:
+    stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in file.stem)[:40]
+    return f"trusted-{number + 1}-{stem}.pem"
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'

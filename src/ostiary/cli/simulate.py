@@ -1,0 +1,33 @@
+"""`ostiary simulate`: devices and an Apple that never were. The only place that starts the simulator."""
+
+from typing import Final
+
+import typer
+
+from ostiary_sim.__main__ import main as simulator
+
+app = typer.Typer(
+    help="Simulated devices and a simulated Apple, for a first look, a dry run or a load.\n\n"
+    "Both end with Ctrl-C; `--help` after the word lists what each takes.",
+    no_args_is_help=True,
+)
+
+_PASS_ON: Final = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+@app.command("apple", context_settings=_PASS_ON, add_help_option=False)
+def apple(context: typer.Context) -> None:
+    """A push service on loopback that speaks APNs' protocol, with its own CA and push certificates.
+
+    Example: ostiary simulate apple --directory ./apple --port 2197
+    """
+    raise typer.Exit(simulator(["apple", *context.args]))
+
+
+@app.command("devices", context_settings=_PASS_ON, add_help_option=False)
+def devices(context: typer.Context) -> None:
+    """Devices that enroll at any MDM server, stay, obey and hand over their tokens.
+
+    Example: ostiary simulate devices --enroll URL --count 3 --personality mac --ca ca.pem
+    """
+    raise typer.Exit(simulator(["devices", *context.args]))
