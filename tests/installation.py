@@ -1,23 +1,21 @@
 """One `ostiary init` for a whole test run; each test gets a copy, since making keys takes a while."""
 
 import shutil
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ostiary.cli.main import run
 
 URL = "https://mdm.example.org"
 
 
-@cache
-def _template() -> TemporaryDirectory[str]:
-    directory = TemporaryDirectory(prefix="ostiary-installation-")
-    code = run(["init", "--data", f"{directory.name}/data", "--url", URL, "--listen", "127.0.0.1:0"])
+def make_installation(directory: Path) -> Path:
+    """A new installation, with its keys; not to be called within an event loop."""
+    data = directory / "data"
+    code = run(["init", "--data", str(data), "--url", URL, "--listen", "127.0.0.1:0"])
     assert code == 0
-    return directory
+    return data
 
 
-def copy_installation(to: Path) -> Path:
-    """A fresh installation in the directory `to`, which must not exist yet."""
-    return Path(shutil.copytree(f"{_template().name}/data", to))
+def copy_installation(template: Path, to: Path) -> Path:
+    """The same installation again in the directory `to`, which must not exist yet."""
+    return Path(shutil.copytree(template, to))

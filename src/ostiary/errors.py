@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+from typing_extensions import override
+
 
 class OstiaryError(Exception):
     """Something that happened, who must act, and what helps.
@@ -32,6 +34,7 @@ class OstiaryError(Exception):
         doc = type(self).__doc__ or type(self).__name__
         return doc.strip().splitlines()[0]
 
+    @override
     def __str__(self) -> str:
         said = self.detail or self.title
         facts = ", ".join(f"{name}={value}" for name, value in self.facts.items())

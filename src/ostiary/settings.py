@@ -28,6 +28,7 @@ from pydantic_settings import (
 from typing_extensions import override
 
 from ostiary.errors import Malformed, Missing
+from ostiary.protocol.mdm.enrollment_profile import UnusableUrl, decode_url
 
 FILE_NAME: Final = "ostiary.toml"
 ENV_PREFIX: Final = "OSTIARY_"
@@ -189,12 +190,10 @@ class Settings(BaseSettings):
     @field_validator("url")
     @classmethod
     def _base_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme != "https" or not parts.hostname:
-            raise ValueError("devices accept only an https:// address with a host")
-        if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
-            raise ValueError("it is scheme, host and port alone, as https://mdm.example.org")
-        return f"https://{parts.netloc}"
+        try:
+            return decode_url(value).base
+        except UnusableUrl as error:
+            raise ValueError(error.title) from None
 
     @field_validator("listen")
     @classmethod

@@ -2,63 +2,77 @@
 
 import argparse
 import asyncio
-import contextlib
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from ostiary_sim.events import Event
 from ostiary_sim.personality import PERSONALITIES
 from ostiary_sim.world import run_apple, run_devices
 
+PARTLY_DONE: Final = 3
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one simulation until it is interrupted; the exit code is 0, or 3 if some devices did not enroll."""
-    given = _parser().parse_args(arguments)
-    with contextlib.suppress(KeyboardInterrupt):
-        if given.what == "apple":
-            asyncio.run(
-                run_apple(
-                    given.directory,
-                    say=_say,
-                    port=given.port,
-                    courier_port=given.courier_port,
-                    control_port=given.control_port,
-                )
-            )
-            return 0
-        report = asyncio.run(
-            run_devices(
-                given.enroll,
-                say=_say,
-                count=given.count,
-                personality=given.personality or ["iphone"],
-                ca_file=given.ca,
-                courier=given.apple,
-                listener=_tell if given.verbose else None,
-                seed=given.seed,
-                stay=not given.leave,
-            )
+    """Run one simulation until SIGINT or SIGTERM; the exit code is 0, or 3 if some devices did not enroll."""
+    return asyncio.run(_run(_parser().parse_args(arguments)))
+
+
+async def _run(given: argparse.Namespace) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if given.what == "apple":
+        await run_apple(
+            given.directory,
+            say=_say,
+            port=given.port,
+            courier_port=given.courier_port,
+            control_port=given.control_port,
+            stop=stop,
         )
-        return 3 if report.failures else 0
-    return 0
+        return 0
+    report = await run_devices(
+        given.enroll,
+        say=_say,
+        count=given.count,
+        personality=given.personality or ["iphone"],
+        ca_file=given.ca,
+        courier=given.apple,
+        listener=_tell if given.verbose else None,
+        seed=given.seed,
+        stay=not given.leave,
+        stop=stop,
+    )
+    return PARTLY_DONE if report.failures else 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ostiary_sim", description=__doc__)
+    parser = argparse.ArgumentParser(prog="ostiary simulate", description=__doc__)
     parts = parser.add_subparsers(dest="what", required=True)
     apple = parts.add_parser("apple", help="a push service on loopback")
-    apple.add_argument("--directory", type=Path, required=True)
-    apple.add_argument("--port", type=int, default=0)
-    apple.add_argument("--courier-port", type=int, default=0)
-    apple.add_argument("--control-port", type=int, default=0)
+    apple.add_argument(
+        "--directory", type=Path, required=True, help="for certificates and apple.json"
+    )
+    apple.add_argument("--port", type=int, default=0, help="of the push service; 0: a free one")
+    apple.add_argument("--courier-port", type=int, default=0, help="where devices listen")
+    apple.add_argument("--control-port", type=int, default=0, help="where levers are pulled")
     devices = parts.add_parser("devices", help="devices that enroll and stay")
-    devices.add_argument("--enroll", required=True, metavar="URL")
+    devices.add_argument("--enroll", required=True, metavar="URL", help="fetched for each device")
     devices.add_argument("--count", type=int, default=1)
-    devices.add_argument("--personality", action="append", choices=sorted(PERSONALITIES))
-    devices.add_argument("--ca", type=Path, metavar="FILE")
-    devices.add_argument("--apple", type=read_address, metavar="HOST:PORT", help="the courier")
-    devices.add_argument("--seed", type=int)
+    devices.add_argument(
+        "--personality",
+        action="append",
+        choices=sorted(PERSONALITIES),
+        help="may be given again: dealt out in turn",
+    )
+    devices.add_argument("--ca", type=Path, metavar="FILE", help="authorities to trust, PEM")
+    devices.add_argument(
+        "--apple", type=read_address, metavar="HOST:PORT", help="the courier of a simulated Apple"
+    )
+    devices.add_argument("--seed", type=int, help="equal seeds make equal devices")
     devices.add_argument("--leave", action="store_true", help="end after enrollment")
     devices.add_argument("--verbose", action="store_true", help="tell every event")
     return parser

@@ -28,7 +28,7 @@ from ostiary_sim.identity import Identity, KeySource, new_rsa_key
 from ostiary_sim.installed import Backup, Installed
 from ostiary_sim.levers import KEEP, Keep, Levers, Reluctance
 from ostiary_sim.mac_secrets import RecoveryLock, Volume
-from ostiary_sim.personality import Personality, Platform, draw_names, draw_uuid
+from ostiary_sim.personality import Personality, draw_names, draw_uuid
 from ostiary_sim.profile import EnrollmentProfile, Pkcs12Request
 from ostiary_sim.push import PushService
 from ostiary_sim.retry import RetryPolicy
@@ -335,15 +335,7 @@ class Device:
         """
         backup = backup or self.back_up()
         await self._forget()
-        if backup.udid != self.udid:
-            self.say("backup_of_another_device_restored")
-            return
-        self._installed = backup.installed
-        self.enrollment_id = backup.enrollment_id
-        self.unlock_token = backup.unlock_token
-        self.channel().push_magic = backup.push_magic
-        self.say("backup_restored")
-        await self.send_token_update()
+        await enrolling.restore(self, backup)
 
     async def _forget(self) -> None:
         await self._stop_listening()
@@ -449,22 +441,7 @@ class Device:
         return await self._obey(await self._put(message, COMMAND_TYPE), channel)
 
     async def _put(self, message: messages.Message, media_type: str) -> Answer:
-        installed = self.installed
-        management = installed.profile.management
-        checks_in = media_type == CHECK_IN_TYPE
-        return await self._wire.put(
-            message,
-            url=management.check_in_url if checks_in else management.server_url,
-            media_type=media_type,
-            profile=installed.profile,
-            identity=installed.identity,
-            access_token=self.access_token if self._shows_access_token(message) else None,
-        )
-
-    def _shows_access_token(self, message: messages.Message) -> bool:
-        """A Mac shows it on user channels alone. Source: account-driven-enrollment.md 1."""
-        is_mac = self.personality.platform is Platform.MACOS
-        return not is_mac or "EnrollmentUserID" in message or "UserID" in message
+        return await self._wire.put(message, media_type, self.installed, self.access_token)
 
     async def _obey(self, answer: Answer, channel: str) -> Answer:
         if self._installed is None:

@@ -1,6 +1,6 @@
 """How a relationship begins and how it is renewed: profile, identity, Authenticate, TokenUpdate, in that order.
 
-Called by `Device` alone. Source: check-in-and-commands.md 2.5 steps 1 to 4 and 8.
+Called by `Device` alone. Source: check-in-and-commands.md 2.5 steps 1 to 4, 8 and 11.
 """
 
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ import httpx
 from ostiary_sim.channel import Channel, managed_users
 from ostiary_sim.errors import EnrollmentRefused, NotPossible, ProfileRefused
 from ostiary_sim.identity import Identity, open_pkcs12
-from ostiary_sim.installed import Installed
+from ostiary_sim.installed import Backup, Installed
 from ostiary_sim.levers import Keep, UnlockTokenAtRenewal
 from ostiary_sim.personality import draw_uuid
 from ostiary_sim.profile import (
@@ -73,6 +73,19 @@ async def replace(
     device.say("profile_replaced")
     for user in managed_users(device.users.values()):
         await device.send_token_update(user)
+
+
+async def restore(device: "Device", backup: Backup) -> None:
+    """Step 11; see `Device.restore_from_backup`."""
+    if backup.udid != device.udid:
+        device.say("backup_of_another_device_restored")
+        return
+    device.begin_relationship(backup.installed)
+    device.enrollment_id = backup.enrollment_id
+    device.unlock_token = backup.unlock_token
+    device.channel().push_magic = backup.push_magic
+    device.say("backup_restored")
+    await device.send_token_update()
 
 
 async def fetch_document(client: httpx.AsyncClient, url: str, user_agent: str) -> bytes:

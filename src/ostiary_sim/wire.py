@@ -21,9 +21,10 @@ from ostiary_sim.clock import Clock
 from ostiary_sim.connections import ClientFactory, Trust
 from ostiary_sim.errors import MessageUnreadable
 from ostiary_sim.identity import Identity
+from ostiary_sim.installed import Installed
 from ostiary_sim.levers import Levers
-from ostiary_sim.personality import Personality
-from ostiary_sim.profile import EnrollmentProfile, Management
+from ostiary_sim.personality import Personality, Platform
+from ostiary_sim.profile import Management
 
 CHECK_IN_TYPE: Final = "application/x-apple-aspen-mdm-checkin"
 COMMAND_TYPE: Final = "application/x-apple-aspen-mdm; charset=UTF-8"
@@ -104,28 +105,33 @@ class Wire:
     async def put(
         self,
         message: Mapping[str, object],
-        *,
-        url: str,
         media_type: str,
-        profile: EnrollmentProfile,
-        identity: Identity,
-        access_token: str | None = None,
+        installed: Installed,
+        access_token: str | None,
     ) -> Answer:
         """The server's answer to one message; a broken connection is an answer of status 0."""
+        profile, identity = installed.profile, installed.identity
+        management = profile.management
         if self.levers.offline:
             return Answer(status=NO_ANSWER)
         body = plistlib.dumps(dict(message), sort_keys=False)
-        signs = profile.management.sign_message
+        signs = management.sign_message
+        url = management.check_in_url if media_type == CHECK_IN_TYPE else management.server_url
         headers = {"Content-Type": media_type, "User-Agent": self.personality.user_agent}
         if signs and not self.levers.omit_signature:
             headers[signature.HEADER] = self._sign(body, identity)
-        if access_token is not None:
+        if access_token is not None and self._shows_access_token(message):
             headers["Authorization"] = f"Bearer {access_token}"
         if self.levers.proxy_header is not None:
             headers[self.levers.proxy_header] = _certificate_header(identity)
         shown = None if signs else identity
         client = self.clients(Trust(anchors=profile.anchors, identity=shown))
         return await _follow(client, url, body, headers)
+
+    def _shows_access_token(self, message: Mapping[str, object]) -> bool:
+        """A Mac shows it on user channels alone. Source: account-driven-enrollment.md 1."""
+        is_mac = self.personality.platform is Platform.MACOS
+        return not is_mac or "EnrollmentUserID" in message or "UserID" in message
 
     def _sign(self, body: bytes, identity: Identity) -> str:
         levers = self.levers

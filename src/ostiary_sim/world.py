@@ -257,14 +257,20 @@ class SimulatedFleet:
     async def _log_users_in(self, device: Device) -> None:
         if device.awaiting or not device.enrolled:
             return
+        bootstrap = device.bootstrap
+        waits = bootstrap.supported and not bootstrap.escrowed and not bootstrap.is_pending
         for short_name in device.personality.initial_users:
-            await device.user_login(short_name)
+            # Somebody new, or a login that lets an older Mac escrow after it was allowed to.
+            if short_name not in device.users or waits:
+                await device.user_login(short_name)
 
     async def poll_all(self) -> None:
-        """Let those devices come back that a real one would: after NotNow, or with something pending."""
+        """Let happen what happens without a push: logins, polls after NotNow, what is still pending."""
         for device in self.devices:
             if device.profile is None:
                 continue
+            if self.with_users:
+                await self._log_users_in(device)
             if device.channel().pending is not None or device.channel().cached_report is not None:
                 await device.idle()
             await device.poll()

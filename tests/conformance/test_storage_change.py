@@ -204,7 +204,7 @@ async def test_disabling_users_puts_them_out_and_drops_sessions_and_wakes(
     )
     wakes = tuple(Wake(enrollment_key=key(n), due_at=NOON) for n in (1, 2, 5))
     await store(storage, rows=rows, wakes=wakes)
-    await store(storage, disable_users=DisableUsers(device_key=key(1)))
+    await store(storage, disable_users=(DisableUsers(device_key=key(1)),))
     state = await visible_state(storage)
     assert state["enrollments"][key(2)] == user(2, parent=1, state=State.OUT, version=2)
     assert state["enrollments"][key(3)] == user(3, parent=1, state=State.OUT, version=1)
@@ -322,7 +322,7 @@ FITTING: dict[str, Any] = {
     "rows": (device(1, version=1, awaiting=True, push=pointer(12)), device(6)),
     "supersede": (Supersede(enrollment_key=key(1), keep=None, cause="Renewed."),),
     "bind": (binding(2, to=1),),
-    "disable_users": DisableUsers(device_key=key(1)),
+    "disable_users": (DisableUsers(device_key=key(1)),),
     "cancel": (CancelCommands(enrollment_key=key(2), users=False, cause="Left."),),
     "steps": (_step(11, TokenState.SUPERSEDED),),
     "records": (record(12, holder=1),),
@@ -334,7 +334,7 @@ FITTING: dict[str, Any] = {
     ),
     "enqueue": (command("new", to=1),),
     "wakes": (Wake(enrollment_key=key(1), due_at=NOON),),
-    "drop_wake": key(3),
+    "drop_wakes": (key(3),),
     "alerts": (Alert(tenant=DEFAULT_TENANT, subject="UDID-1", kind="k", sentence="S."),),
     "audit": audit("done"),
 }

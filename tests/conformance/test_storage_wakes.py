@@ -162,7 +162,7 @@ async def test_a_wake_dropped_since_it_was_claimed_does_not_come_back(
 ) -> None:
     await furnish(storage, reachable(1), wakes=(wake(1),))
     await claimed(storage)
-    await store(storage, drop_wake=key(1))
+    await store(storage, drop_wakes=(key(1),))
     await storage.wakes.settle([step(1)])
     assert (await visible_state(storage))["wakes"] == {}
 

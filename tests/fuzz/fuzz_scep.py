@@ -92,6 +92,8 @@ def _check_csr(raw: bytes) -> None:
             key.verify(signature, signed, padding.PKCS1v15(), digest)
         case ec.EllipticCurvePublicKey():
             key.verify(signature, signed, ec.ECDSA(digest))
+        case _:
+            raise AssertionError("a kind of key that must not be accepted")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from ostiary.domain.visitor import DeviceIdentity
 from ostiary.formats import plist
 from ostiary.ports.meter import NoMeter
 from ostiary.ports.sealer import SealLabel
-from ostiary.ports.storage import PushCertificate
+from ostiary.ports.storage import PushCertificate, WakeStep
 from ostiary.protocol.mdm.checkin import Topic, decode_checkin
 from ostiary.protocol.mdm.connect import decode_connect
 from ostiary.protocol.mdm.identity import EnrollmentId
@@ -189,6 +189,23 @@ class House:
             self.clock.now() + within, limit=100, lease=timedelta(seconds=1)
         )
         return [due.enrollment.id for due in claimed]
+
+    async def pushed(self, enrollment_id: str) -> None:
+        """Let the due push of a channel be accepted by APNs."""
+        self.clock.advance(seconds=2)
+        claimed = await self.storage.wakes.claim(
+            self.clock.now(), limit=100, lease=timedelta(minutes=1)
+        )
+        (due,) = [due for due in claimed if due.enrollment.id == enrollment_id]
+        step = WakeStep(
+            enrollment_key=due.enrollment.key,
+            record_id=due.push_record.id,
+            at=self.clock.now(),
+            attempt=due.attempt + 1,
+            accepted=True,
+            next_due_at=self.clock.now() + timedelta(minutes=1),
+        )
+        await self.storage.wakes.settle([step])
 
     async def credential(self, device: "Device", **changes: Any) -> None:
         """Let our CA know this device's certificate: whom it was issued for, and why."""

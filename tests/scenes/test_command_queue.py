@@ -502,3 +502,15 @@ async def test_a_broken_raw_command_is_queued_for_nobody(
     with pytest.raises(error):
         await house.desk.enqueue_raw([EnrollmentId(phone.id)], raw, OPERATOR, pushes=True)
     assert await phone.report() is None
+
+
+async def test_a_device_that_comes_after_a_push_proves_its_push_token(house: House) -> None:
+    """design.md 2: stored is not proven."""
+    phone = await house.enrolled(IPHONE)
+    (stored,) = await house.history(phone.id, TokenKind.PUSH)
+    assert stored.proven_at is None
+    await house.enqueue(phone.id, "ProfileList")
+    await house.pushed(phone.id)
+    await phone.drain()
+    (proven,) = await house.history(phone.id, TokenKind.PUSH)
+    assert (proven.proven_at, proven.proven_by) == (house.clock.now(), "the device came after a push")

@@ -70,6 +70,7 @@ async def test_a_renewal_that_failed_on_the_device_is_over_when_the_old_certific
 ) -> None:
     """2.4 row 8: accepted, both bindings stay."""
     mac = await house.enrolled(MAC)
+    house.clock.advance(days=300)
     renewed = await house.renewal_of(mac)
     await renewed.authenticate()
     assert (await mac.row()).state is State.RENEWING

@@ -78,7 +78,8 @@ def show_device(
     """
     found = ask(data, "GET", "/device", params={"id": enrollment})
     if output is not Form.TABLE:
-        print_list([found], {"enrollments": ""}, Form.JSON if output is Form.CSV else output)
+        # What belongs together in several lists has no form as a table of one kind: csv is json here.
+        print_facts(found, Form.JSON if output is Form.CSV else output)
         return
     for row in found["enrollments"]:
         print_facts(row, Form.TABLE)

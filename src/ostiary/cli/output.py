@@ -48,12 +48,15 @@ def print_list(rows: Sequence[Row], columns: Mapping[str, str], form: Form) -> N
 
 def print_facts(facts: Row, form: Form) -> None:
     """Print one thing: a name and a value a line, or as an object."""
-    if form is Form.TABLE:
-        width = max((len(name) for name in facts), default=0)
-        for name, value in facts.items():
-            print(f"{name.replace('_', ' '):<{width}}  {printable(_cell(value))}".rstrip())
-    else:
-        print_list([facts], dict.fromkeys(facts, ""), form)
+    match form:
+        case Form.TABLE:
+            width = max((len(name) for name in facts), default=0)
+            for name, value in facts.items():
+                print(f"{name.replace('_', ' '):<{width}}  {printable(_cell(value))}".rstrip())
+        case Form.JSON:
+            print(json.dumps(facts, indent=2, ensure_ascii=False))
+        case Form.JSONL | Form.CSV:
+            print_list([facts], dict.fromkeys(facts, ""), form)
 
 
 def say(sentence: str) -> None:

@@ -108,14 +108,14 @@ def apply_authenticate(seen: Snapshot, arrival: Arrival) -> Change[AuthenticateA
             proven and seen.credential and seen.credential.issued_at > current.authenticated_at
         ):
             raise EnrollmentWasReleased(enrollment_id=current.id)
-        return _take_over(current, arrival, Proof.PROVEN)
+        return _take_over(seen, current, arrival, Proof.PROVEN)
     if proven or accepted:
-        return _take_over(current, arrival, Proof.PROVEN if proven else Proof.ACCEPTED)
+        return _take_over(seen, current, arrival, Proof.PROVEN if proven else Proof.ACCEPTED)
     if _is_worth_protecting(current):
         if len(seen.relationships) >= MOST_RELATIONSHIPS:
             raise TooManyContenders(enrollment_id=current.id)
         return _begin(seen, arrival, Standing.CONTESTED)
-    return _take_over(current, arrival, Proof.FIRST_USE)
+    return _take_over(seen, current, arrival, Proof.FIRST_USE)
 
 
 def _refuse_topic(arrival: Arrival) -> Change[AuthenticateAnswer]:
@@ -151,10 +151,6 @@ def _proves_device(credential: Credential | None, current: Enrollment) -> bool:
         bound.serial_number is not None and bound.serial_number == current.facts.serial_number
     )
     return by_serial or bound.enrollment_key == current.key
-
-
-def _is_younger(credential: Credential | None, than: datetime | None) -> bool:
-    return credential is not None and (than is None or credential.issued_at > than)
 
 
 def _is_worth_protecting(current: Enrollment) -> bool:
@@ -218,11 +214,14 @@ def _again(device: Enrollment, arrival: Arrival) -> Change[AuthenticateAnswer]:
     return _start_over(device, arrival, device.proof)
 
 
-def _take_over(current: Enrollment, arrival: Arrival, proof: Proof) -> Change[AuthenticateAnswer]:
+def _take_over(
+    seen: Snapshot, current: Enrollment, arrival: Arrival, proof: Proof
+) -> Change[AuthenticateAnswer]:
     """Another certificate takes an enrollment's place: proven, vouched for, or nobody live to protect."""
     begun = _start_over(current, arrival, proof)
     (row,) = begun.rows
-    row = replace(row, accepted_fingerprint=None)
+    profile = seen.credential.profile if seen.credential else None
+    row = replace(row, accepted_fingerprint=None, profile=profile)
     identity = arrival.identity
     return replace(
         begun,
@@ -264,10 +263,10 @@ def _start_over(device: Enrollment, arrival: Arrival, proof: Proof) -> Change[Au
         at=now,
         answer=Accepted(),
         rows=(row,),
-        disable_users=DisableUsers(device_key=row.key),
+        disable_users=(DisableUsers(device_key=row.key),),
         cancel=(CancelCommands(enrollment_key=row.key, users=True, cause=cause),),
         steps=retire(device, held, cause),
-        drop_wake=row.key,
+        drop_wakes=(row.key,),
         seen=row.key,
     )
 

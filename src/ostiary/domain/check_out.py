@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from ostiary.domain.answer import Accepted, Goodbye
-from ostiary.domain.contest import join, newcomer_wins
+from ostiary.domain.contest import contends, join, newcomer_wins
 from ostiary.domain.decision import CancelCommands, Change, DisableUsers, Snapshot
 from ostiary.domain.enrollment import Enrollment, Standing, State
 from ostiary.domain.pairing import require_paired
@@ -34,11 +34,11 @@ def apply_check_out(
         at=now,
         answer=Accepted(),
         rows=(row,),
-        disable_users=DisableUsers(device_key=row.key),
+        disable_users=(DisableUsers(device_key=row.key),),
         cancel=(
             CancelCommands(enrollment_key=row.key, users=True, cause="the device checked out"),
         ),
-        drop_wake=row.key,
+        drop_wakes=(row.key,),
         seen=row.key,
     )
     newcomer = _only_contender(seen, device)
@@ -52,5 +52,5 @@ def _only_contender(seen: Snapshot, device: Enrollment) -> Enrollment | None:
     """The one contested newcomer, if the current side leaves; among several, an operator must choose."""
     if device.standing is not Standing.CURRENT:
         return None
-    contenders = [row for row in seen.relationships if row.standing is Standing.CONTESTED]
+    contenders = [row for row in seen.relationships if contends(row)]
     return contenders[0] if len(contenders) == 1 else None

@@ -16,7 +16,7 @@ from ostiary.domain.decision import Alert, Change, CommandMove, Snapshot, Wake
 from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.first_commands import DEVICE_CONFIGURED, USER_CONFIGURED
 from ostiary.domain.pairing import require_paired, rolled_back
-from ostiary.domain.token import KeyedDigest, TokenProof, TokenState, TokenStep
+from ostiary.domain.token import KeyedDigest, TokenPointer, TokenProof, TokenState, TokenStep
 from ostiary.domain.user_login import require_session
 from ostiary.domain.visitor import DeviceIdentity
 from ostiary.protocol.mdm.connect import ConnectReport, Status
@@ -57,7 +57,7 @@ def apply_report(seen: Snapshot, report: Report) -> Change[ReportAnswer]:
         return Change(at=now, answer=Accepted(), seen=channel.key if channel else None)
     if message.channel.is_user_channel and not require_session(channel, report.auth_token):
         return Change(at=now, answer=Declined())
-    booked = _book(seen, channel, report)
+    booked = _proving_push(seen, channel, _book(seen, channel, report))
     served = _hand_out(seen, channel, report, booked)
     base = rolled_back(seen, device)
     if base is device:
@@ -65,6 +65,16 @@ def apply_report(seen: Snapshot, report: Report) -> Change[ReportAnswer]:
     if channel.key == device.key and served.rows:
         return replace(served, rows=tuple(replace(row, state=base.state) for row in served.rows))
     return replace(served, rows=(*served.rows, base))
+
+
+def _proving_push(
+    seen: Snapshot, channel: Enrollment, booked: Change[ReportAnswer]
+) -> Change[ReportAnswer]:
+    """A channel that comes after it was pushed has proven the push token; stored is not proven. (design.md 2)"""
+    if seen.wake is None or seen.wake.attempt == 0 or channel.push is None:
+        return booked
+    proof = TokenProof(record_id=channel.push.record_id, proven_by="the device came after a push")
+    return replace(booked, proofs=(*booked.proofs, proof))
 
 
 def _book(seen: Snapshot, channel: Enrollment, report: Report) -> Change[ReportAnswer]:
@@ -95,12 +105,12 @@ def _done(
     closed = replace(nothing, close=(_close(command, CommandState.DONE, report),))
     if command.request_type in _RELEASES and channel.awaiting:
         return replace(closed, rows=(replace(channel, awaiting=False),))
-    if command.request_type == CLEAR_PASSCODE and channel.unlock is not None:
+    if (used := _used_unlock(channel, command)) is not None:
         proof = TokenProof(
-            record_id=channel.unlock.record_id,
+            record_id=used.record_id,
             proven_by=f"ClearPasscode {command.uuid} acknowledged",
         )
-        return replace(closed, proofs=(proof,))
+        return replace(closed, proofs=(*closed.proofs, proof))
     return closed
 
 
@@ -115,13 +125,19 @@ def _failed(
             alerts.release_failed(channel, command.request_type, report.message.error_chain)
         )
     steps: tuple[TokenStep, ...] = ()
-    if command.request_type == CLEAR_PASSCODE and channel.unlock is not None:
+    if (used := _used_unlock(channel, command)) is not None:
         cause = f"ClearPasscode {command.uuid} failed; the token is kept"
-        steps = (
-            TokenStep(record_id=channel.unlock.record_id, state=TokenState.SUSPECT, cause=cause),
-        )
+        steps = (TokenStep(record_id=used.record_id, state=TokenState.SUSPECT, cause=cause),)
     closed = _close(command, CommandState.FAILED, report)
     return replace(nothing, close=(closed,), steps=steps, alerts=tuple(raised))
+
+
+def _used_unlock(channel: Enrollment, command: LiveCommand) -> TokenPointer | None:
+    """The unlock token that a ClearPasscode tried, unless a later value came after its hand-out: that one is untried."""
+    unlock, sent_at = channel.unlock, command.sent_at
+    if command.request_type != CLEAR_PASSCODE or unlock is None or sent_at is None:
+        return None
+    return unlock if unlock.received_at <= sent_at else None
 
 
 def _close(command: LiveCommand, state: CommandState, report: Report) -> ClosedCommand:
@@ -191,4 +207,4 @@ def _end_session(
         not_now = report.message.status is Status.NOT_NOW
         later: Wake = wake.after_session(channel.key, report.now, ended_on_not_now=not_now)
         return replace(booked, wakes=(later,))
-    return replace(booked, drop_wake=channel.key) if seen.wake is not None else booked
+    return replace(booked, drop_wakes=(channel.key,)) if seen.wake is not None else booked

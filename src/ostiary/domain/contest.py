@@ -42,19 +42,47 @@ def settling(
 
     def settled(seen: Snapshot) -> Change[AnswerT]:
         device = seen.device
-        if device is None or device.standing is not Standing.CONTESTED:
+        if device is None or not contends(device):
             return rule(seen)
         old = other_side(seen, device)
-        how = _how_it_ended(old, device, policy, now)
-        if how is None:
+        if _is_vouched_for(old, seen):
+            won = newcomer_wins(
+                old, device, now, how="an operator accepted it", proof=Proof.ACCEPTED
+            )
+        elif (how := _how_it_ended(old, device, policy, now)) is not None:
+            won = newcomer_wins(old, device, now, how=how, proof=device.proof)
+        else:
             return rule(seen)
-        won = newcomer_wins(old, device, now, how=how, proof=device.proof)
-        (*_, current) = won.rows
-        on_device = seen.channel is not None and seen.channel.key == device.key
-        then = rule(replace(seen, device=current, channel=current if on_device else seen.channel))
-        return join(won, then)
+        return join(won, rule(_as_won(seen, won)))
 
     return settled
+
+
+def contends(row: Enrollment) -> bool:
+    """Whether this relationship stands beside another and is still there to take its place."""
+    return row.standing is Standing.CONTESTED and (
+        row.state.is_served or row.state is State.PENDING
+    )
+
+
+def _is_vouched_for(old: Enrollment | None, seen: Snapshot) -> bool:
+    """Whether an operator named the newcomer's certificate: how one of several newcomers is chosen."""
+    accepted = old.accepted_fingerprint if old is not None else None
+    return seen.binding is not None and seen.binding.fingerprint == accepted
+
+
+def _as_won(seen: Snapshot, won: Change[None]) -> Snapshot:
+    """What the rule sees: the newcomer is current, and the old side no longer among the relationships."""
+    (*_, current) = won.rows
+    settled = {row.key for row in won.rows}
+    on_device = seen.channel is not None and seen.channel.key == current.key
+    others = (row for row in seen.relationships if row.key not in settled)
+    return replace(
+        seen,
+        device=current,
+        channel=current if on_device else seen.channel,
+        relationships=(current, *others),
+    )
 
 
 def _how_it_ended(
@@ -62,6 +90,8 @@ def _how_it_ended(
 ) -> str | None:
     if old is None:
         return "no other side is left"
+    if old.state is State.REVOKED:
+        return None  # an operator let this enrollment go; only an operator may give it to somebody
     if not old.state.is_served and old.state is not State.PENDING:
         return "the other side is no longer enrolled"
     began = newcomer.contested_at or newcomer.authenticated_at
@@ -84,7 +114,8 @@ def newcomer_wins(
     ended = replace(
         old,
         standing=Standing.ENDED,
-        state=State.OUT,
+        # A released device goes on being told so: it may not have asked yet. (2.4 row 12)
+        state=old.state if old.state is State.REVOKED else State.OUT,
         push=None,
         unlock=None,
         bootstrap=None,
@@ -96,10 +127,10 @@ def newcomer_wins(
         answer=None,
         rows=(ended, current),
         supersede=(Supersede(enrollment_key=old.key, keep=None, cause=cause),),
-        disable_users=DisableUsers(device_key=old.key),
+        disable_users=(DisableUsers(device_key=old.key),),
         cancel=(CancelCommands(enrollment_key=old.key, users=True, cause=cause),),
         steps=retire(old, _HANDED_OVER, cause),
-        drop_wake=old.key,
+        drop_wakes=(old.key,),
         alerts=(alerts.contest_settled(current, how),),
     )
 
@@ -107,7 +138,7 @@ def newcomer_wins(
 def join(first: Change[None], then: Change[AnswerT]) -> Change[AnswerT]:
     """Both changes as one; where both write a row, the later one has it.
 
-    Only what `newcomer_wins` and `bind_accepted` produce comes first, so single-valued parts do not collide.
+    Only what `newcomer_wins` produces comes first, so single-valued parts do not collide.
     """
     later = {row.key for row in then.rows}
     return replace(
@@ -115,10 +146,10 @@ def join(first: Change[None], then: Change[AnswerT]) -> Change[AnswerT]:
         rows=(*(row for row in first.rows if row.key not in later), *then.rows),
         supersede=(*first.supersede, *then.supersede),
         bind=(*first.bind, *then.bind),
-        disable_users=then.disable_users or first.disable_users,
+        disable_users=(*first.disable_users, *then.disable_users),
         cancel=(*first.cancel, *then.cancel),
         steps=(*first.steps, *then.steps),
         records=(*first.records, *then.records),
-        drop_wake=then.drop_wake or first.drop_wake,
+        drop_wakes=(*first.drop_wakes, *then.drop_wakes),
         alerts=(*first.alerts, *then.alerts),
     )

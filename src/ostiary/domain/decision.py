@@ -192,7 +192,7 @@ class Change(Generic[AnswerT_co]):
     supersede: tuple[Supersede, ...] = ()
     bind: tuple[Binding, ...] = ()
     """Inserted, or replaced by fingerprint."""
-    disable_users: DisableUsers | None = None
+    disable_users: tuple[DisableUsers, ...] = ()
     cancel: tuple[CancelCommands, ...] = ()
     steps: tuple[TokenStep, ...] = ()
     records: tuple[TokenRecord, ...] = ()
@@ -206,7 +206,7 @@ class Change(Generic[AnswerT_co]):
     """Appended; storage numbers the sequence."""
     wakes: tuple[Wake, ...] = ()
     """Inserted or replaced by enrollment key."""
-    drop_wake: EnrollmentKey | None = None
+    drop_wakes: tuple[EnrollmentKey, ...] = ()
     alerts: tuple[Alert, ...] = ()
     audit: AuditEntry | None = None
     seen: EnrollmentKey | None = None
@@ -229,7 +229,7 @@ class Change(Generic[AnswerT_co]):
             or self.moves
             or self.enqueue
             or self.wakes
-            or self.drop_wake
+            or self.drop_wakes
             or self.alerts
             or self.audit
         )

@@ -65,10 +65,10 @@ def apply_release(
         at=now,
         answer=row,
         rows=(row,),
-        disable_users=DisableUsers(device_key=row.key),
+        disable_users=(DisableUsers(device_key=row.key),),
         cancel=(CancelCommands(enrollment_key=row.key, users=True, cause=cause),),
         steps=retire(device, held, cause),
-        drop_wake=row.key,
+        drop_wakes=(row.key,),
         audit=audit,
     )
 
@@ -119,8 +119,8 @@ def apply_cancel(
         hand_outs=command.hand_outs,
     )
     left = seen.queue or seen.has_deferred
-    drop = channel.key if seen.wake is not None and not left else None
-    return Change(at=now, answer=closed, close=(closed,), drop_wake=drop, audit=audit)
+    drop = (channel.key,) if seen.wake is not None and not left else ()
+    return Change(at=now, answer=closed, close=(closed,), drop_wakes=drop, audit=audit)
 
 
 def _require_device(seen: Snapshot, enrollment_id: EnrollmentId) -> Enrollment:

@@ -7,10 +7,6 @@ from typing import Final
 from ostiary.domain.enrollment import Enrollment
 from ostiary.protocol.apns.outcome import PushOutcome, PushVerdict
 
-DEBOUNCE: Final = timedelta(seconds=1)
-"""Twenty commands queued at once make one push. (5.2)"""
-SETTLING: Final = timedelta(seconds=2)
-"""Just after its first TokenUpdate a device may be unknown to APNs still. (TU-19)"""
 VALID_FOR: Final = timedelta(days=7)
 """How long APNs keeps a push for a device that is offline. (5.1)"""
 
@@ -39,16 +35,6 @@ class PushPlan:
     next_due_at: datetime
     dead_reason: str | None = None
     dead_before: datetime | None = None
-
-
-def debounced(now: datetime) -> datetime:
-    """When a channel is pushed for a command queued `now`."""
-    return now + DEBOUNCE
-
-
-def settled(now: datetime) -> datetime:
-    """When a channel is first pushed after a TokenUpdate that came `now`. (TU-19)"""
-    return now + SETTLING
 
 
 def was_never_seen(channel: Enrollment) -> bool:

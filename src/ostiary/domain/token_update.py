@@ -114,7 +114,7 @@ def _on_device_channel(
         answer=Accepted(),
         rows=(row,),
         supersede=superseded if completes_renewal else (),
-        disable_users=DisableUsers(device_key=row.key) if erased else None,
+        disable_users=(DisableUsers(device_key=row.key),) if erased else (),
         cancel=_cancel(row, "the device was erased") if erased else (),
         steps=(*_retired_by_erase(device, before), *push.steps, *unlock.steps),
         records=(*push.records, *unlock.records),
@@ -152,7 +152,7 @@ def _without_old_secrets(device: Enrollment) -> Enrollment:
 
 def _if_since(device: Enrollment, pointer: TokenPointer | None) -> TokenPointer | None:
     return (
-        pointer if pointer is not None and pointer.received_at >= device.authenticated_at else None
+        pointer if pointer is not None and pointer.arrived_at >= device.authenticated_at else None
     )
 
 

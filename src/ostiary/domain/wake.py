@@ -23,8 +23,13 @@ LEFT_DEFERRED: Final = timedelta(minutes=5)
 
 
 def debounced(key: EnrollmentKey, now: datetime, pending: Wake | None) -> Wake:
-    """The wake for a command that was just enqueued; a push already due sooner carries it too."""
+    """The wake for a command that was just enqueued; a push already due sooner carries it too.
+
+    While APNs is throttling this token or away, its back-off stands: one more command is no reason to knock. (5.5)
+    """
     due = now + DEBOUNCE
+    if pending is not None and pending.failures > 0:
+        return pending
     if pending is not None and pending.attempt == 0 and pending.due_at <= due:
         return pending
     return Wake(enrollment_key=key, due_at=due)

@@ -65,7 +65,7 @@ class EpochSealer:
 
     A sealed value is: version, epoch (4 bytes), nonce (12), ciphertext and tag of AES-256-GCM. Its key is
     HKDF-SHA-256 of the tenant's epoch key and the record id; tenant, holder, kind and record id are associated
-    data, each with its length in front, so no two labels read alike.
+    data, written as `length:field` one after the other, so no two labels read alike.
 
     Source: design.md 2; escrowed-secrets.md 4.0.2 rules 3 and 4.
     """
@@ -206,12 +206,8 @@ def _expand(pseudorandom_key: bytes, purpose: bytes) -> bytes:
 
 
 def _associated(header: bytes, label: SealLabel) -> bytes:
-    parts = [header]
-    for field in (label.tenant, label.holder, label.kind, label.record_id):
-        encoded = field.encode()
-        parts.append(len(encoded).to_bytes(4))
-        parts.append(encoded)
-    return b"".join(parts)
+    fields = (label.tenant, label.holder, label.kind, label.record_id)
+    return header + "".join([f"{len(field)}:{field}" for field in fields]).encode()
 
 
 def _place(tenant: TenantId, epoch: int) -> bytes:

@@ -15,6 +15,7 @@ from ostiary.protocol.apns.outcome import LARGEST_ANSWER, judge
 from ostiary.protocol.apns.request import PushRequest
 
 _MOST_HEADERS: Final = 32
+_BUFFER_BYTES: Final = 16 * 1024
 
 _LOST_CONNECTION: Final = frozenset(
     {
@@ -37,6 +38,7 @@ _REASON_OF_ERROR: Final = {
     pycurl.E_OPERATION_TIMEDOUT: "timed-out",
     pycurl.E_PEER_FAILED_VERIFICATION: "server-certificate-not-trusted",
     pycurl.E_SSL_CONNECT_ERROR: "tls-not-established",
+    pycurl.E_SSL_CACERT_BADFILE: "ca-file-unreadable",
 }
 
 _TLS_ALERT: Final = re.compile(
@@ -62,7 +64,8 @@ class ApnsEndpoint:
 class PushLimits:
     """How much of APNs, and of our patience, is used at once."""
 
-    pushes_at_once: int = 500
+    pushes_at_once: int = 250
+    """Each keeps some 30 KiB of libcurl's; Apple's answers come within tens of milliseconds."""
     connections_per_topic: int = 4
     streams_per_connection: int = 1000
     connect_timeout: timedelta = timedelta(seconds=10)
@@ -139,6 +142,8 @@ class TopicConnections:
         curl.setopt(pycurl.DNS_CACHE_TIMEOUT, 0)  # a fresh look-up for each connection (5.3)
         curl.setopt(pycurl.MAXAGE_CONN, int(limits.idle_connection_for.total_seconds()))
         curl.setopt(pycurl.TCP_KEEPALIVE, 1)
+        curl.setopt(pycurl.BUFFERSIZE, _BUFFER_BYTES)
+        curl.setopt(pycurl.UPLOAD_BUFFERSIZE, _BUFFER_BYTES)
         return exchange
 
 
@@ -197,7 +202,7 @@ def _failed(number: int, words: str) -> Attempt:
             outcome=_unanswered(PushVerdict.RETRY, "connection-lost"), reopen=True, repeat=True
         )
     reason = _REASON_OF_ERROR.get(number, f"curl-{number}")
-    is_stuck = number == pycurl.E_OPERATION_TIMEDOUT
+    is_stuck = number in (pycurl.E_OPERATION_TIMEDOUT, pycurl.E_FAILED_INIT)
     return Attempt(outcome=_unanswered(PushVerdict.RETRY, reason), reopen=is_stuck, stuck=is_stuck)
 
 

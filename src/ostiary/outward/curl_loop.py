@@ -34,7 +34,11 @@ class CurlLoop:
         """Run one prepared request to its end: libcurl's error number, 0 for none, and its own words for it."""
         done: asyncio.Future[tuple[int, str]] = self._loop.create_future()
         self._waiting[request] = done
-        self._multi.add_handle(request)
+        try:
+            self._multi.add_handle(request)
+        except pycurl.error:
+            del self._waiting[request]
+            return pycurl.E_FAILED_INIT, ""
         try:
             return await done
         finally:
@@ -80,7 +84,15 @@ class CurlLoop:
     def _turn(self, act: Callable[[], object]) -> None:
         if self._closed:
             return
-        act()
+        try:
+            act()
+            self._collect()
+        except pycurl.error:
+            # The pool itself is broken, not a request: whoever waits for it must not wait for ever.
+            for request in list(self._waiting):
+                self._finish(request, pycurl.E_FAILED_INIT, "")
+
+    def _collect(self) -> None:
         more = 1
         while more:
             more, succeeded, failed = self._multi.info_read()

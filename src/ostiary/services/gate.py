@@ -112,4 +112,4 @@ class DeviceGate:
         self, certificate: bytes, others: tuple[bytes, ...], signed: SignedMessage | None
     ) -> Visitor:
         issuer = self._authorities.verify(certificate, others, self._clock.now())
-        return Visitor(certificate, issuer.fingerprint, issuer, signed, self._public_keys)
+        return Visitor(certificate, Fingerprint(issuer.fingerprint), issuer, signed, self._public_keys)

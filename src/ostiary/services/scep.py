@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from ostiary.domain.enrollment import Bound, InstalledProfile, Purpose
+from ostiary.domain.enrollment import Bound, Enrollment, InstalledProfile, Purpose, Standing
 from ostiary.domain.invitation import Challenge, Invitation, Spend
 from ostiary.domain.token import (
     DEFAULT_TENANT,
@@ -44,9 +44,9 @@ _UNKNOWN_PROFILE: Final = InstalledProfile(access_rights=0, capabilities=frozens
 class ScepPolicy:
     """Which old algorithms we still read; we never write them.
 
-    SHA-1 in a request's signature is accepted: the oldest clients know nothing else before GetCACaps, and the
-    signature only ties the request to the key inside it, which the CSR proves once more. 3DES is not: its
-    64-bit blocks protect the challenge worse than AES, and every client since iOS 9 and macOS 10.13 has AES.
+    SHA-1 in a request's signature is accepted: a client that knows no better signs so, and the signature only ties
+    the request to the key inside it, which the CSR proves once more. 3DES is not: its 64-bit blocks protect the
+    challenge worse than AES, which RFC 8894 3.5.2 asks of every client that follows it.
     """
 
     allow_sha1: bool = True
@@ -194,8 +194,8 @@ class ScepService:
         self._require_ours(request)
         signer = Fingerprint(fingerprint(request.signer))
         enrollment = await self._challenges.find_renewable(signer)
-        if enrollment is None:
-            raise RequestFailed(FailInfo.BAD_REQUEST, "the signer is bound to no enrollment")
+        if enrollment is None or not _may_renew(enrollment):
+            raise RequestFailed(FailInfo.BAD_REQUEST, "the signer is bound to no live enrollment")
         order = CredentialOrder(
             tenant=enrollment.tenant,
             purpose=Purpose.RENEW,
@@ -232,6 +232,11 @@ class ScepService:
         )
         signature = await self._authority.signer.sign(reply.to_sign(), SignatureScheme.RSA_SHA256)
         return reply.encode(signature, self._authority.certificate)
+
+
+def _may_renew(enrollment: Enrollment) -> bool:
+    """A released, departed or contested device must not mint a proof for itself."""
+    return enrollment.state.is_served and enrollment.standing is Standing.CURRENT
 
 
 def _require_reachable(request: PkiRequest) -> None:

@@ -54,6 +54,11 @@ class FrontDoor:
             for route in wing.routes:
                 self._add(route, wing.door)
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every address that leads somewhere."""
+        return tuple(place.path for place in (*self._exact.values(), *self._under.values()))
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return

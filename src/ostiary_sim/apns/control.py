@@ -29,6 +29,7 @@ from typing import Any, Final, Self
 
 from ostiary_sim.apns.levers import Break
 from ostiary_sim.apns.server import SimulatedApns
+from ostiary_sim.door import Door
 
 _BODY_LIMIT_BYTES: Final = 65536
 _LOOPBACK: Final = "127.0.0.1"
@@ -45,10 +46,8 @@ class ControlServer:
     """
 
     def __init__(self, apns: SimulatedApns, *, port: int = 0) -> None:
-        self.host = _LOOPBACK
-        self.port = port
         self._apns = apns
-        self._server: asyncio.Server | None = None
+        self._door = Door(self._serve, _LOOPBACK, port)
         self._routes: Mapping[tuple[str, str], Callable[[Fields], Awaitable[object]]] = {
             ("GET", "/requests"): self._requests,
             ("GET", "/tokens"): self._tokens,
@@ -66,8 +65,7 @@ class ControlServer:
         }
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, self.host, self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self._door.open()
         return self
 
     async def __aexit__(
@@ -76,9 +74,17 @@ class ControlServer:
         problem: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
+        await self._door.close()
+
+    @property
+    def host(self) -> str:
+        """The address it listens on."""
+        return self._door.host
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._door.port
 
     @property
     def url(self) -> str:
@@ -87,20 +93,15 @@ class ControlServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One request per connection is enough for levers."""
-        try:
-            status, answer = await self._answer(reader)
-            body = json.dumps(answer).encode()
-            head = (
-                f"HTTP/1.1 {int(status)} {status.phrase}\r\n"
-                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-                "Connection: close\r\n\r\n"
-            )
-            writer.write(head.encode() + body)
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the caller left before the end
-        finally:
-            writer.close()
+        status, answer = await self._answer(reader)
+        body = json.dumps(answer).encode()
+        head = (
+            f"HTTP/1.1 {int(status)} {status.phrase}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            "Connection: close\r\n\r\n"
+        )
+        writer.write(head.encode() + body)
+        await writer.drain()
 
     async def _answer(self, reader: asyncio.StreamReader) -> tuple[HTTPStatus, object]:
         try:

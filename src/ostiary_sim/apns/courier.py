@@ -5,15 +5,15 @@ From a device's process: `{"listen": "<hex>", "topic": "…"}` and `{"forget": "
 """
 
 import asyncio
+import contextlib
 import json
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from ostiary_sim.background import Background
+from ostiary_sim.door import LINE_LIMIT_BYTES, Door
 from ostiary_sim.push import Deliver, PushService
-
-_LINE_LIMIT_BYTES: Final = 65536
 
 
 class CourierServer:
@@ -26,17 +26,11 @@ class CourierServer:
     """
 
     def __init__(self, service: PushService, *, host: str = "127.0.0.1", port: int = 0) -> None:
-        self.host = host
-        self.port = port
         self._service = service
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._door = Door(self._serve, host, port)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(
-            self._serve, self.host, self.port, limit=_LINE_LIMIT_BYTES
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self._door.open()
         return self
 
     async def __aexit__(
@@ -45,25 +39,28 @@ class CourierServer:
         problem: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._server is not None:
-            self._server.close()
-            for writer in list(self._writers):
-                writer.close()
-            await self._server.wait_closed()
+        await self._door.close()
+
+    @property
+    def host(self) -> str:
+        """The address it listens on."""
+        return self._door.host
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._door.port
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
         tokens: set[bytes] = set()
         try:
             while line := await reader.readline():
                 await self._obey(json.loads(line), tokens, writer)
-        except (ConnectionError, ValueError, TypeError, KeyError):
-            pass  # a device's process went away, or is none
+        except (ValueError, TypeError, KeyError):
+            pass  # whoever talks so is no device
         finally:
             for token in tokens:
                 await self._service.disconnect(token)
-            self._writers.discard(writer)
-            writer.close()
 
     async def _obey(
         self, line: dict[str, Any], tokens: set[bytes], writer: asyncio.StreamWriter
@@ -94,7 +91,7 @@ class CourierClient:
 
     async def __aenter__(self) -> Self:
         reader, self._writer = await asyncio.open_connection(
-            self._host, self._port, limit=_LINE_LIMIT_BYTES
+            self._host, self._port, limit=LINE_LIMIT_BYTES
         )
         self._background.start(self._listen(reader))
         return self
@@ -108,7 +105,8 @@ class CourierClient:
         await self._background.close()
         if self._writer is not None:
             self._writer.close()
-            await self._writer.wait_closed()
+            with contextlib.suppress(ConnectionError):  # Apple may have gone first
+                await self._writer.wait_closed()
 
     @property
     def problems(self) -> list[BaseException]:
@@ -127,7 +125,8 @@ class CourierClient:
         """Stop delivering to `token`."""
         self._listeners.pop(token, None)
         if self._writer is not None and not self._writer.is_closing():
-            await _write_line(self._writer, {"forget": token.hex()})
+            with contextlib.suppress(ConnectionError):  # who is gone has forgotten already
+                await _write_line(self._writer, {"forget": token.hex()})
 
     async def _say(self, line: dict[str, str]) -> None:
         if self._writer is None or self._writer.is_closing():
@@ -138,6 +137,8 @@ class CourierClient:
         try:
             while line := await reader.readline():
                 self._hear(json.loads(line))
+        except ConnectionError:
+            pass  # Apple is gone; devices stay and poll by themselves where they may
         finally:
             for waiting in self._waiting.values():
                 waiting.cancel()

@@ -28,6 +28,7 @@ from ostiary_sim.apns.requests import (
 from ostiary_sim.background import Background
 from ostiary_sim.clock import Clock, system_clock
 from ostiary_sim.connections import load_identity
+from ostiary_sim.door import Door
 from ostiary_sim.push import Deliver
 
 _REMEMBERED: Final = 100_000
@@ -76,8 +77,7 @@ class SimulatedApns:
         """Every request, oldest first."""
         self.connections = 0
         """How many connections were opened so far."""
-        self.host = host
-        self.port = port
+        self._door = Door(self._serve, host, port)
         self._clock = clock
         self._max_streams = max_streams
         self._names = names
@@ -86,14 +86,9 @@ class SimulatedApns:
         self._kept: dict[bytes, _Kept] = {}
         self._background = Background()
         self._open: set[PushConnection] = set()
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(
-            self._serve, self.host, self.port, ssl=self._tls()
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self._door.open(self._tls())
         return self
 
     async def __aexit__(
@@ -102,12 +97,18 @@ class SimulatedApns:
         problem: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._server is not None:
-            self._server.close()
-            for writer in list(self._writers):
-                writer.transport.abort()
-            await self._server.wait_closed()
+        await self._door.close()
         await self._background.close()
+
+    @property
+    def host(self) -> str:
+        """The address it listens on."""
+        return self._door.host
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._door.port
 
     @property
     def url(self) -> str:
@@ -157,7 +158,6 @@ class SimulatedApns:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self._writers.add(writer)
         connection = PushConnection(
             reader,
             writer,
@@ -169,12 +169,8 @@ class SimulatedApns:
         self._open.add(connection)
         try:
             await connection.serve()
-        except (ConnectionError, ssl.SSLError):
-            pass  # the client left in its own way
         finally:
             self._open.discard(connection)
-            self._writers.discard(writer)
-            writer.close()
 
     def _judge(
         self, headers: Headers, body: bytes, certificate: x509.Certificate, connection: int

@@ -11,9 +11,7 @@ from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.push_schedule import (
     LONGEST_BACK_OFF,
     PushPlan,
-    debounced,
     plan_after,
-    settled,
     was_never_seen,
 )
 from ostiary.protocol.apns.outcome import PushOutcome, PushVerdict
@@ -45,12 +43,6 @@ def plan(
     return plan_after(
         said, row or channel(), attempt=attempt, failures=failures, now=NOON, jitter=jitter
     )
-
-
-def test_a_push_waits_a_moment_for_its_like() -> None:
-    """Debounced 1 to 2 s; a new device gets a moment longer. (check-in-and-commands.md 5.2, TU-19)"""
-    assert debounced(NOON) - NOON == timedelta(seconds=1)
-    assert settled(NOON) - NOON == timedelta(seconds=2)
 
 
 def test_an_unanswered_push_is_repeated_ever_more_seldom() -> None:

@@ -126,9 +126,8 @@ def test_the_form_of_a_sealed_value_is_what_an_independent_hkdf_and_gcm_say() ->
         sealer, _ = open_sealer(ROOT, (), now=NOW)
         sealed = sealer.seal(Secret(b"token"), LABEL)
     hkdf = HKDF(hashes.SHA256(), 32, salt=None, info=b"ostiary record\0" + b"a" * 32)
-    associated = b"\x01\0\0\0\x01" + b"".join(
-        len(field).to_bytes(4) + field for field in (b"default", b"0000-1111", b"unlock", b"a" * 32)
-    )
+    label = b"7:default9:0000-11116:unlock32:" + b"a" * 32
+    associated = b"\x01\0\0\0\x01" + label
     assert sealed[:17] == b"\x01\0\0\0\x01" + b"N" * 12
     opened = AESGCM(hkdf.derive(b"E" * 32)).decrypt(b"N" * 12, sealed[17:], associated)
     assert opened == b"token"

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from conformance.apns_standin import Answer, ApnsStandIn, RefusingTls, Script, SeenPush
 from conformance.push_certificates import OTHER_TOPIC, TOPIC, Authority, Issued, rsa_key
@@ -348,3 +349,16 @@ async def test_a_certificate_that_cannot_be_opened_is_an_error_and_never_no_cert
         await scene.push()
     scene.certificates.broken = False
     assert (await scene.push()).verdict is PushVerdict.ACCEPTED
+
+
+def test_pushes_go_out_on_uvloop_as_well(tmp_path: Path) -> None:
+    """The server runs on uvloop; libcurl's sockets are watched there as they are on asyncio's own loop."""
+
+    async def push_fifty() -> set[PushVerdict]:
+        async with open_scene(tmp_path, PushLimits()) as scene:
+            scene.apns.script = after(20, Answer(reset=True))
+            outcomes = await asyncio.gather(*(scene.push() for _ in range(50)))
+        return {outcome.verdict for outcome in outcomes}
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(push_fifty()) == {PushVerdict.ACCEPTED}

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
+from typing_extensions import override
+
 from fuzz.scep_client import NOW, Requester
 from ostiary.domain.decision import AuditEntry
 from ostiary.domain.enrollment import (
@@ -21,7 +23,6 @@ from ostiary.domain.enrollment import (
 )
 from ostiary.domain.invitation import Challenge, Invitation, Spend
 from ostiary.domain.token import DEFAULT_TENANT, Fingerprint, KeyedDigest, RecordId, TenantId
-from ostiary.errors import Missing
 from ostiary.keys.authority import create_device_authority
 from ostiary.keys.sealer import EpochSealer, open_sealer
 from ostiary.ports.signer import IssuingAuthority
@@ -32,6 +33,8 @@ from ostiary.secret import Secret
 from ostiary.services.allowance import FailureAllowance
 from ostiary.services.certificates import CertificateService
 from ostiary.services.scep import ScepPolicy, ScepService
+from ostiary.storage.memory.challenges import MemoryChallenges
+from ostiary.storage.memory.store import Store
 
 TOPIC = Topic("com.apple.mgmt.External.0b1c")
 PROFILE = InstalledProfile(access_rights=8191, capabilities=ALL_CAPABILITIES)
@@ -50,70 +53,53 @@ class MovedClock:
         self.moment += by
 
 
-class NoSuchChallenge(Missing):
-    """The digest opens nothing."""
+class ChallengesInMemory(MemoryChallenges):
+    """The in-memory twin, with a look inside, and with devices that may renew."""
 
+    def __init__(self) -> None:
+        self.store = Store()
+        super().__init__(self.store)
+        self.spends: list[Spend] = []
+        self.renewable: dict[Fingerprint, Enrollment] = {}
 
-@dataclass
-class ChallengesInMemory:
-    """ports.storage.Challenges over dictionaries."""
+    @property
+    def invitations(self) -> tuple[Invitation, ...]:
+        return tuple(self.store.tables.invitations.values())
 
-    invitations: dict[KeyedDigest, Invitation] = field(default_factory=dict)
-    challenges: dict[KeyedDigest, Challenge] = field(default_factory=dict)
-    spends: list[Spend] = field(default_factory=list)
-    audits: list[AuditEntry] = field(default_factory=list)
-    renewable: dict[Fingerprint, Enrollment] = field(default_factory=dict)
+    @property
+    def challenges(self) -> tuple[Challenge, ...]:
+        return tuple(self.store.tables.challenges.values())
 
-    async def add_invitation(self, invitation: Invitation, audit: AuditEntry) -> None:
-        self.invitations[invitation.code] = invitation
-        self.audits.append(audit)
+    @property
+    def audits(self) -> tuple[AuditEntry, ...]:
+        return tuple(entry for entry, _ in self.store.tables.audit)
 
-    async def find_invitation(self, code: KeyedDigest) -> Invitation | None:
-        return self.invitations.get(code)
-
-    async def add_challenge(self, challenge: Challenge) -> None:
-        self.challenges[challenge.digest] = challenge
-
-    async def find_challenge(
-        self, digest: KeyedDigest
-    ) -> tuple[Challenge, Invitation | None, bytes | None] | None:
-        challenge = self.challenges.get(digest)
-        if challenge is None:
-            return None
-        return challenge, self._invitation(challenge), self._certificate(challenge)
-
+    @override
     async def spend(
         self, digest: KeyedDigest, rule: Callable[[Challenge, Invitation | None], Spend | None]
     ) -> bytes:
-        if digest not in self.challenges:
-            raise NoSuchChallenge
-        challenge = self.challenges[digest]
-        invitation = self._invitation(challenge)
-        spend = rule(challenge, invitation)
-        if spend is None:
-            return self._certificate(challenge) or b""
-        self.challenges[digest] = spend.challenge
-        if invitation is not None:
-            used = replace(invitation, uses_left=invitation.uses_left - 1)
-            self.invitations[invitation.code] = used
-        self.spends.append(spend)
-        return spend.certificate
+        def watched(challenge: Challenge, invitation: Invitation | None) -> Spend | None:
+            spend = rule(challenge, invitation)
+            if spend is not None:
+                self.spends.append(spend)
+            return spend
 
+        return await super().spend(digest, watched)
+
+    @override
     async def add_credential(self, spend: Spend) -> None:
+        await super().add_credential(spend)
         self.spends.append(spend)
 
+    @override
     async def find_renewable(self, fingerprint: Fingerprint) -> Enrollment | None:
         return self.renewable.get(fingerprint)
 
-    def _invitation(self, challenge: Challenge) -> Invitation | None:
-        return next(
-            (one for one in self.invitations.values() if one.id == challenge.invitation_id), None
-        )
-
-    def _certificate(self, challenge: Challenge) -> bytes | None:
-        return next(
-            (one.certificate for one in self.spends if one.challenge.id == challenge.id), None
-        )
+    def use_up(self) -> None:
+        """Nothing is left of any invitation."""
+        with self.store.writing() as tables:
+            for invitation in self.invitations:
+                tables.invitations[invitation.id] = replace(invitation, uses_left=0)
 
 
 @cache
@@ -182,15 +168,20 @@ class World:
         return challenge
 
 
-def make_enrollment(profile: InstalledProfile | None = PROFILE) -> Enrollment:
+def make_enrollment(
+    profile: InstalledProfile | None = PROFILE,
+    *,
+    state: State = State.ENROLLED,
+    standing: Standing = Standing.CURRENT,
+) -> Enrollment:
     return Enrollment(
         key=EnrollmentKey("e" * 32),
         tenant=DEFAULT_TENANT,
         id=EnrollmentId("0000-1111"),
         type=EnrollmentType.DEVICE,
         parent_key=None,
-        state=State.ENROLLED,
-        standing=Standing.CURRENT,
+        state=state,
+        standing=standing,
         proof=Proof.PROVEN,
         facts=DeviceFacts(serial_number="C02TEST"),
         topic=TOPIC,

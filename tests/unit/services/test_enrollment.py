@@ -11,7 +11,7 @@ from fuzz.pki import issue, rsa_key
 from fuzz.scep_client import NOW
 from ostiary.domain.decision import AuditEntry
 from ostiary.domain.enrollment import Bound, InstalledProfile, Purpose
-from ostiary.domain.token import DEFAULT_TENANT, RecordId, SealedValue, TenantId
+from ostiary.domain.token import DEFAULT_TENANT, RecordId, SealedValue
 from ostiary.formats.mobileconfig import read_profile, sign_profile
 from ostiary.ports.storage import PushCertificate
 from ostiary.protocol.mdm.checkin import Topic
@@ -20,6 +20,9 @@ from ostiary.protocol.mdm.profile_linter import Severity, compare_for_renewal, l
 from ostiary.secret import Secret
 from ostiary.services.enrollment import EnrollmentService, NoPushCertificate, ProfileNotOurs
 from ostiary.services.invitations import InvitationRefused, InvitationService
+from ostiary.storage.memory.push_certificates import MemoryPushCertificates
+from ostiary.storage.memory.store import Store
+from ostiary_sim.profile import check_replacement, read_enrollment_profile
 from unit.services.enrollment_world import (
     PROFILE,
     TOPIC,
@@ -31,29 +34,6 @@ from unit.services.enrollment_world import (
 )
 
 URLS = decode_url("https://mdm.example.org")
-
-
-@dataclass
-class PushCertificatesInMemory:
-    """ports.storage.PushCertificates, as far as profiles need it."""
-
-    held: list[PushCertificate] = field(default_factory=list)
-
-    async def list_push_certificates(self, tenant: TenantId) -> tuple[PushCertificate, ...]:
-        return tuple(one for one in self.held if one.tenant == tenant)
-
-    async def save_push_certificate(self, certificate: PushCertificate, audit: AuditEntry) -> None:
-        self.held.append(certificate)
-        del audit
-
-    async def load_push_certificate(self, topic: Topic) -> PushCertificate | None:
-        return next((one for one in self.held if one.topic == topic), None)
-
-    async def pause_topic(self, topic: Topic, reason: str, at: object) -> None:
-        raise NotImplementedError
-
-    async def count_enrollments_by_topic(self, tenant: TenantId) -> dict[Topic, int]:
-        raise NotImplementedError
 
 
 def push_certificate(topic: Topic = TOPIC, **changes: Any) -> PushCertificate:
@@ -76,11 +56,9 @@ class House:
 
     clock: MovedClock = field(default_factory=MovedClock)
     challenges: ChallengesInMemory = field(default_factory=ChallengesInMemory)
-    push: PushCertificatesInMemory = field(
-        default_factory=lambda: PushCertificatesInMemory([push_certificate()])
-    )
 
     def __post_init__(self) -> None:
+        self.push = MemoryPushCertificates(Store())
         sealer = make_sealer()
         self.sealer = sealer
         self.invitations = InvitationService(
@@ -95,6 +73,15 @@ class House:
             clock=self.clock,
         )
 
+    async def import_push(self, *certificates: PushCertificate) -> None:
+        """Hold these push certificates, and no others."""
+        self.push._store.tables.push_certificates.clear()
+        for certificate in certificates:
+            audit = AuditEntry(
+                tenant=DEFAULT_TENANT, actor="ada", verb="apns.import", subject="", reason=""
+            )
+            await self.push.save_push_certificate(certificate, audit)
+
     async def invite(self, bound: Bound | None = None, hours: int = 24) -> Secret:
         _, code = await self.invitations.invite(
             DEFAULT_TENANT, bound or Bound(), valid_for=timedelta(hours=hours), uses=1, actor="ada"
@@ -103,8 +90,14 @@ class House:
 
 
 @pytest.fixture
-def house() -> House:
-    return House()
+async def house() -> House:
+    return await furnish()
+
+
+async def furnish() -> House:
+    house = House()
+    await house.import_push(push_certificate())
+    return house
 
 
 def payload(profile: bytes, payload_type: str) -> dict[str, Any]:
@@ -130,21 +123,20 @@ async def test_each_profile_has_a_challenge_of_its_own_that_remembers_its_invita
     code = await house.invite(bound)
     first, second = [await house.service.profile_for(code) for _ in range(2)]
     assert challenge_in(first) != challenge_in(second)
-    stored = house.challenges.challenges[
-        house.sealer.digest(DEFAULT_TENANT, Secret(challenge_in(first)))
-    ]
+    stored = house.challenges.challenges[0]
+    assert stored.digest == house.sealer.digest(DEFAULT_TENANT, Secret(challenge_in(first)))
     assert (stored.bound, stored.purpose, stored.profile) == (bound, Purpose.ENROLL, PROFILE)
     assert stored.valid_until == NOW + timedelta(hours=1)
-    (invitation,) = house.challenges.invitations.values()
+    (invitation,) = house.challenges.invitations
     assert stored.invitation_id == invitation.id
-    assert challenge_in(first).decode() not in repr(house.challenges)
+    assert challenge_in(first).decode() not in repr(house.challenges.store.tables)
 
 
 async def test_a_challenge_never_outlives_its_invitation(house: House) -> None:
     code = await house.invite(hours=24)
     house.clock.advance(timedelta(hours=23, minutes=30))
     await house.service.profile_for(code)
-    (stored,) = house.challenges.challenges.values()
+    (stored,) = house.challenges.challenges
     assert stored.valid_until == NOW + timedelta(hours=24)
 
 
@@ -160,18 +152,19 @@ async def test_the_topic_is_that_of_the_newest_push_certificate_that_works(house
         Topic(f"com.apple.mgmt.External.{name}") for name in ("old", "paused", "ended", "newest")
     )
     hour = timedelta(hours=1)
-    house.push.held = [
-        push_certificate(paused, imported_at=NOW + 3 * hour, paused_since=NOW),
+    await house.import_push(
+        push_certificate(paused, imported_at=NOW + 3 * hour),
         push_certificate(ended, imported_at=NOW + 4 * hour, not_after=NOW - hour),
         push_certificate(newest, imported_at=NOW + 2 * hour),
         push_certificate(old, imported_at=NOW + hour),
-    ]
+    )
+    await house.push.pause_topic(paused, "403", NOW)
     profile = await house.service.profile_for(await house.invite())
     assert payload(profile, "com.apple.mdm")["Topic"] == newest
 
 
 async def test_without_a_push_certificate_the_error_says_what_to_do(house: House) -> None:
-    house.push.held = []
+    await house.import_push()
     with pytest.raises(NoPushCertificate) as caught:
         await house.service.profile_for(await house.invite())
     assert "ostiary apns csr" in caught.value.hint
@@ -182,9 +175,15 @@ async def test_without_a_push_certificate_the_error_says_what_to_do(house: House
 async def test_a_renewal_changes_nothing_that_a_device_would_reject(house: House) -> None:
     """Topic, addresses, per-user capability, identifiers as installed; no right added. Source: 6.1."""
     installed = await house.service.profile_for(await house.invite())
-    house.push.held = [push_certificate(Topic("com.apple.mgmt.External.another"))]
+    await house.import_push(push_certificate(Topic("com.apple.mgmt.External.another")))
     renewal = await house.service.renewal_profile(make_enrollment())
     assert compare_for_renewal(installed, renewal) == ()
+    # The simulator has an opinion of its own, made from the fact sheet alone.
+    check_replacement(
+        read_enrollment_profile(installed),
+        read_enrollment_profile(renewal),
+        user_enrollment=False,
+    )
     assert challenge_in(renewal) != challenge_in(installed)
     before, after = plistlib.loads(installed), plistlib.loads(renewal)
     for profile in (before, after):
@@ -202,7 +201,7 @@ async def test_a_renewal_of_a_smaller_profile_stays_as_small(house: House) -> No
     management = payload(renewal, "com.apple.mdm")
     assert management["AccessRights"] == 8191 - 4
     assert management["ServerCapabilities"] == ["com.apple.mdm.bootstraptoken", GET_TOKEN]
-    (stored,) = house.challenges.challenges.values()
+    (stored,) = house.challenges.challenges
     assert stored.profile.access_rights == 8191 - 4
 
 
@@ -210,7 +209,7 @@ async def test_a_renewal_challenge_is_minted_for_that_enrollment(house: House) -
     """The proof of cause B. Source: check-in-and-commands.md 2.3."""
     enrollment = make_enrollment()
     await house.service.renewal_profile(enrollment)
-    (stored,) = house.challenges.challenges.values()
+    (stored,) = house.challenges.challenges
     assert stored.purpose is Purpose.RENEW
     assert stored.bound == Bound(enrollment_key=enrollment.key)
     assert stored.invitation_id is None
@@ -247,7 +246,7 @@ async def test_a_signed_profile_reads_as_the_plain_one(house: House) -> None:
 
 async def test_an_invitation_leads_through_scep_to_a_certificate_that_proves_it() -> None:
     """The whole way: code, profile, challenge, SCEP, credential. Source: design.md 3; 2.3."""
-    world, house = World(), House()
+    world, house = World(), await furnish()
     world.challenges, world.sealer = house.challenges, house.sealer
     bound = Bound(serial_number="C02TEST")
     code = await house.invite(bound)
@@ -257,7 +256,7 @@ async def test_an_invitation_leads_through_scep_to_a_certificate_that_proves_it(
     assert reply.status == "0"
     (spend,) = house.challenges.spends
     assert spend.credential.bound == bound
-    (invitation,) = house.challenges.invitations.values()
+    (invitation,) = house.challenges.invitations
     assert invitation.uses_left == 0
     with pytest.raises(InvitationRefused):
         await house.service.profile_for(code)

@@ -13,8 +13,8 @@ import pytest
 from conformance.recording_pusher import RecordingPusher
 from ostiary.domain.decision import Ask, AuditEntry, ByKey, ByName, Change, Wake
 from ostiary.domain.enrollment import Enrollment, State
-from ostiary.domain.push_schedule import settled
 from ostiary.domain.token import DEFAULT_TENANT, RecordId, SealedValue, TokenRecord, TokenState
+from ostiary.domain.wake import first_wake
 from ostiary.ports.storage import Enrollments, PushCertificate, PushCertificates, Wakes
 from ostiary.services.push import PushService
 from ostiary.storage.memory.storage import MemoryStorage
@@ -50,7 +50,7 @@ class Scene:
         world = PushWorld()
         row = world.add(**changes)  # type: ignore[arg-type]  # fields of the test's choice
         record = world.due(row).push_record
-        wake = Wake(enrollment_key=row.key, due_at=settled(self.clock.now()))
+        wake = Wake(enrollment_key=row.key, due_at=first_wake(self.clock.now()))
         change = Change(
             at=self.clock.now(), answer=None, rows=(row,), records=(record,), wakes=(wake,)
         )

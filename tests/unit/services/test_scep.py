@@ -19,7 +19,7 @@ from fuzz.scep_client import (
     rsa_key,
     self_signed,
 )
-from ostiary.domain.enrollment import Bound, EnrollmentKey, Purpose
+from ostiary.domain.enrollment import Bound, EnrollmentKey, Purpose, Standing, State
 from ostiary.domain.token import DEFAULT_TENANT, Fingerprint, TenantId
 from ostiary.errors import OstiaryError
 from ostiary.formats.x509 import fingerprint
@@ -262,7 +262,9 @@ async def test_a_bound_identity_renews_itself_with_a_new_key(world: World) -> No
     assert credential.profile == enrollment.profile
 
 
-@pytest.mark.parametrize("signer", ["self-signed", "unbound", "expired", "foreign"])
+@pytest.mark.parametrize(
+    "signer", ["self-signed", "unbound", "expired", "foreign", "released", "out", "contested"]
+)
 async def test_nobody_else_renews(world: World, signer: str) -> None:
     """Source: users.md 5.4 item 21, signer self, old, expired, foreign."""
     device = await _issue(world)
@@ -274,6 +276,13 @@ async def test_nobody_else_renews(world: World, signer: str) -> None:
         case "expired":
             world.challenges.renewable[bound] = make_enrollment()
             world.clock.advance(timedelta(days=731))
+        case "released":
+            # Else a released device could mint its own proof and come back.
+            world.challenges.renewable[bound] = make_enrollment(state=State.REVOKED)
+        case "out":
+            world.challenges.renewable[bound] = make_enrollment(state=State.OUT)
+        case "contested":
+            world.challenges.renewable[bound] = make_enrollment(standing=Standing.CONTESTED)
         case "foreign":
             device = await _issued_elsewhere(world)
             assert device.signer is not None

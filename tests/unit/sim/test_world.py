@@ -4,6 +4,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -159,3 +160,32 @@ async def test_devices_without_a_server_report_their_failure() -> None:
     report = await run_devices("https://127.0.0.1:1/enroll", say=said.append, stay=False)
     assert report.enrolled == 0
     assert json.loads(said[0])["enrolled"] == 0
+
+
+async def test_a_fleet_does_by_itself_what_needs_no_push() -> None:
+    """Logins after Setup Assistant, polls after NotNow, pending messages."""
+    server = FakeMdm()
+    async with SimulatedFleet(
+        enroll_url="https://mdm.example/enroll",
+        count=2,
+        personality=[replace(PERSONALITIES["mac"], awaiting=True), "iphone"],
+        http=server.transport,
+        clock=server.clock,
+        seed=1,
+    ) as fleet:
+        mac, phone = fleet.devices
+        await fleet.enroll_all()
+        assert mac.users == {}
+        server.queue("DeviceConfigured")
+        await mac.idle()
+        phone.say_not_now(["SecurityInfo"])
+        server.queue("SecurityInfo")
+        await phone.idle()
+        phone.ready()
+        await fleet.poll_all()
+        assert mac.users["ada"].managed
+        assert mac.bootstrap.escrowed
+        assert server.queues["device"] == []
+        stop = asyncio.Event()
+        asyncio.get_running_loop().call_soon(stop.set)
+        await fleet.stay(stop, poll_seconds=0.001)

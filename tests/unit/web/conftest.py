@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvloop
-from installation import copy_installation
+from installation import copy_installation, make_installation
 
 from ostiary.app import House, control_app, front_app, open_house
 from ostiary.settings import load_settings
@@ -17,10 +17,17 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
     return {"uvloop": uvloop.new_event_loop}
 
 
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `ostiary init` makes, once."""
+    return make_installation(tmp_path_factory.mktemp("installation"))
+
+
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def house(template: Path, tmp_path: Path) -> AsyncIterator[House]:
     """An Ostiary with its store and keys; nothing listens."""
-    async with open_house(load_settings(copy_installation(tmp_path / "data"))) as opened:
+    data = copy_installation(template, tmp_path / "data")
+    async with open_house(load_settings(data)) as opened:
         yield opened
 
 

@@ -1,7 +1,7 @@
 """Push certificates: what Apple's portal gives back, read and checked before it may serve a topic."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -23,7 +23,7 @@ LARGEST_BUNDLE: Final = 64 * 1024
 _MOST_BLOCKS: Final = 16
 _SHORTEST_RSA: Final = 2048
 
-_BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----\s(.+?)-----END \1-----", re.DOTALL)
+_BEGIN: Final = b"-----BEGIN "
 _TOPIC_TEXT: Final = re.compile(re.escape(TOPIC_PREFIX) + r"[\x21-\x7e]+")
 _UNREADABLE: Final = (
     ValueError,
@@ -120,13 +120,11 @@ def decode_push_bundle(pem: bytes) -> PushBundle:
         raise PushBundleTooLarge(size=len(pem), limit=LARGEST_BUNDLE)
     certificates: list[x509.Certificate] = []
     keys: list[PrivateKey] = []
-    for count, block in enumerate(_BLOCK.finditer(pem)):
-        if count >= _MOST_BLOCKS:
-            raise PushBundleTooLarge(limit=_MOST_BLOCKS)
-        if block[1].endswith(b"PRIVATE KEY"):
-            keys.append(load_private_key(Secret(block[0])))
-        elif block[1] == b"CERTIFICATE":
-            certificates.append(_load_certificate(block[0]))
+    for label, block in _split(pem):
+        if label.endswith(b"PRIVATE KEY"):
+            keys.append(load_private_key(Secret(block)))
+        elif label == b"CERTIFICATE":
+            certificates.append(_load_certificate(block))
     if len(keys) > 1:
         raise PushBundleUnreadable("the file holds several private keys")
     return PushBundle(certificates=tuple(certificates), key=keys[0] if keys else None)
@@ -213,6 +211,20 @@ def verify_push_identity(bundle: PushBundle, key: PrivateKey, now: datetime) -> 
         not_before=leaf.not_valid_before_utc,
         not_after=leaf.not_valid_after_utc,
     )
+
+
+def _split(pem: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Label and text of each block; what stands between blocks is nobody's business."""
+    parts = pem.split(_BEGIN)[1:]
+    if len(parts) > _MOST_BLOCKS:
+        raise PushBundleTooLarge(blocks=len(parts), limit=_MOST_BLOCKS)
+    for part in parts:
+        label, _, rest = part.partition(b"-----")
+        end = b"-----END " + label + b"-----"
+        body, found, _ = rest.partition(end)
+        if not found:
+            raise PushBundleUnreadable("a block of the file has no end")
+        yield label, _BEGIN + label + b"-----" + body + end + b"\n"
 
 
 def _topic_of(leaf: x509.Certificate) -> Topic:

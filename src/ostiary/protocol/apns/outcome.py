@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final
 
@@ -98,7 +99,7 @@ def judge(status: int, headers: Mapping[str, str], body: bytes) -> PushOutcome:
 
     Source: check-in-and-commands.md 5.5.
     """
-    fields = {} if status == 200 else _fields(body)  # noqa: PLR2004 - OK
+    fields = {} if status == HTTPStatus.OK else _fields(body)
     reason = _word(fields.get("reason"), _REASON)
     verdict = VERDICT_OF_REASON.get((status, reason)) if reason else None
     if verdict is None:
@@ -108,7 +109,7 @@ def judge(status: int, headers: Mapping[str, str], body: bytes) -> PushOutcome:
         apns_id=_word(headers.get("apns-id"), _APNS_ID),
         status=status,
         reason=reason,
-        unregistered_at=_moment(fields.get("timestamp")) if status == 410 else None,  # noqa: PLR2004 - Gone
+        unregistered_at=_moment(fields.get("timestamp")) if status == HTTPStatus.GONE else None,
     )
 
 

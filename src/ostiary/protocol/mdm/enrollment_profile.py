@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from ostiary.errors import Malformed
 from ostiary.formats.mobileconfig import render_profile
@@ -29,6 +29,7 @@ Without `com.apple.mdm.bootstraptoken` a Mac with macOS 11 or later never escrow
 """
 
 _HTTPS_PORT: Final = 443
+_HTTP_PORT: Final = 80
 _LONGEST_URL: Final = 255
 
 
@@ -54,7 +55,7 @@ ALL_RIGHTS: Final = 8191
 
 
 class UnusableUrl(Malformed):
-    """The server's URL must be https, a host and perhaps a port, and nothing more."""
+    """The server's URL must be https (http on loopback alone), a host and perhaps a port, and nothing more."""
 
     hint = "For example https://mdm.example.org; devices keep it for as long as they are enrolled."
 
@@ -90,10 +91,6 @@ class EnrollmentUrls:
             labels.append(f"port-{parts.port}")
         return ".".join([*labels, "ostiary", "enrollment"])
 
-    def invitation(self, code: Secret) -> str:
-        """The one-time address that a person opens; a secret as a whole."""
-        return f"{self.base}/enroll?code={quote(code.reveal().decode('ascii'), safe='')}"
-
     def uuid(self, payload: str) -> str:
         """A PayloadUUID that stays the same for the same server and payload."""
         return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.base}/#{payload}")).upper()
@@ -110,12 +107,19 @@ def decode_url(url: str) -> EnrollmentUrls:
     bare = parts.path in ("", "/") and not parts.query and not parts.fragment
     named = parts.username is None and parts.password is None and bool(host)
     plain = host.isascii() and all(c.isalnum() or c in "-.:" for c in host)
-    if parts.scheme != "https" or not (bare and named and plain) or len(url) > _LONGEST_URL:
+    # Devices refuse plain http; on loopback it serves rehearsals whose clients speak to us directly.
+    secure = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
+    if not (secure and bare and named and plain) or len(url) > _LONGEST_URL:
         raise UnusableUrl(field="url")
     written = f"[{host}]" if ":" in host else host
+    usual = _HTTPS_PORT if parts.scheme == "https" else _HTTP_PORT
     return EnrollmentUrls(
-        base=f"https://{written}" + (f":{port}" if port not in (None, _HTTPS_PORT) else "")
+        base=f"{parts.scheme}://{written}" + (f":{port}" if port not in (None, usual) else "")
     )
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

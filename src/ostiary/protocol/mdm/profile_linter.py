@@ -328,11 +328,14 @@ _UNCHANGEABLE: Final = (
     "CheckInURL",
     "AssignedManagedAppleID",
     "EnrollmentMode",
+    "RequiredAppIDForMDM",
 )
 
 
-def _effective(management: Fields, key: str) -> str | None:
+def _effective(management: Fields, key: str) -> str | int | None:
     """A key's value, or what a device takes in its place."""
+    if key == "RequiredAppIDForMDM":
+        return management.optional_integer(key)
     value = management.optional_text(key)
     return management.optional_text("ServerURL") if key == "CheckInURL" and value is None else value
 

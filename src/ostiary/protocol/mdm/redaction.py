@@ -51,11 +51,11 @@ def redacted(value: PlistValue) -> Json:
             return {
                 key: MASK if key in SECRET_KEYS else redacted(inner) for key, inner in value.items()
             }
-        case list():
-            return [redacted(inner) for inner in value]
         case bytes():
             return f"{len(value)} bytes"
         case datetime():
             return value.isoformat()
-        case _:
+        case str() | int() | float():
             return value
+        case _:
+            return [redacted(inner) for inner in value]

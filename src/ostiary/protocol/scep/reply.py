@@ -64,7 +64,8 @@ class CertRep:
     def encode(self, signature: bytes, ca_certificate: bytes) -> bytes:
         """The pkiMessage, with the CA's signature over `to_sign()`.
 
-        A failure has no content at all. Source: RFC 8894 3.3.2.
+        A failure has no envelope. Its content is empty rather than absent: readers that expect one digest nothing
+        either way, and some stumble over a message without any. Source: RFC 8894 3.3.2.
         """
         digest = _sequence(encode_element(der.OBJECT_IDENTIFIER, SHA256))
         rsa = _sequence(
@@ -81,10 +82,8 @@ class CertRep:
             + rsa
             + encode_element(der.OCTET_STRING, signature)
         )
-        content = encode_element(der.OBJECT_IDENTIFIER, DATA)
-        if self.envelope:
-            octets = encode_element(der.OCTET_STRING, self.envelope)
-            content += encode_element(CONTEXT_0, octets)
+        octets = encode_element(der.OCTET_STRING, self.envelope)
+        content = encode_element(der.OBJECT_IDENTIFIER, DATA) + encode_element(CONTEXT_0, octets)
         body = _sequence(
             _VERSION_1
             + encode_element(der.SET, digest)

@@ -36,8 +36,8 @@ def write_change(tables: Tables, change: Change[Any], snapshot: Snapshot) -> Non
     for binding in change.bind:
         _require_row(tables, binding.enrollment_key)
         tables.bindings[binding.fingerprint] = binding
-    if change.disable_users is not None:
-        _disable_users(tables, change.disable_users)
+    for disable in change.disable_users:
+        _disable_users(tables, disable)
     for cancel in change.cancel:
         _cancel(tables, cancel, at)
     for step in change.steps:
@@ -61,8 +61,8 @@ def write_change(tables: Tables, change: Change[Any], snapshot: Snapshot) -> Non
         _require_row(tables, wake.enrollment_key)
         tables.wakes[wake.enrollment_key] = wake
         tables.claimed.discard(wake.enrollment_key)
-    if change.drop_wake is not None:
-        tables.wakes.pop(change.drop_wake, None)
+    for key in change.drop_wakes:
+        tables.wakes.pop(key, None)
     for alert in change.alerts:
         _raise_alert(tables, alert, at)
     if change.audit is not None:

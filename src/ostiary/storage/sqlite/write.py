@@ -95,8 +95,8 @@ def write_change(transaction: Transaction, change: Change[Any], snapshot: Snapsh
         _supersede(transaction, supersede, at)
     for binding in change.bind:
         _save_binding(transaction, binding)
-    if change.disable_users is not None:
-        _disable_users(transaction, change.disable_users)
+    for disable in change.disable_users:
+        _disable_users(transaction, disable)
     for cancel in change.cancel:
         cancel_commands(transaction, cancel, at)
     for step in change.steps:
@@ -115,8 +115,8 @@ def write_change(transaction: Transaction, change: Change[Any], snapshot: Snapsh
         add_command(transaction, command)
     for wake in change.wakes:
         save_wake(transaction, wake)
-    if change.drop_wake is not None:
-        drop_wake(transaction, change.drop_wake)
+    for key in change.drop_wakes:
+        drop_wake(transaction, key)
     for alert in change.alerts:
         save_alert(transaction, alert, at)
     if change.audit is not None:

@@ -261,6 +261,11 @@ def test_what_is_no_profile_is_an_error(junk: bytes) -> None:
         (lambda p: mdm(p).update(CheckInURL="https://b.example/c"), Severity.ERROR, "CheckInURL"),
         (lambda p: mdm(p).pop("CheckInURL"), Severity.ERROR, "CheckInURL"),
         (lambda p: mdm(p).update(EnrollmentMode="BYOD"), Severity.ERROR, "EnrollmentMode"),
+        (
+            lambda p: mdm(p).update(RequiredAppIDForMDM=7),
+            Severity.ERROR,
+            "RequiredAppIDForMDM",
+        ),
         (lambda p: p.update(PayloadIdentifier="other"), Severity.ERROR, "PayloadIdentifier"),
         (
             lambda p: mdm(p).update(PayloadIdentifier="other"),

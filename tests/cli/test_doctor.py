@@ -1,0 +1,63 @@
+"""The doctor: one look at everything, one exit code for a monitor. (users.md 3.1)"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ostiary.cli.main import run
+
+
+def findings(capfd: pytest.CaptureFixture[str]) -> dict[str, str]:
+    return {row["subject"]: row["severity"] for row in json.loads(capfd.readouterr().out)}
+
+
+def test_a_house_without_a_push_certificate_is_a_warning(
+    data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 4: health warning."""
+    assert data.exists()
+    assert run(["doctor", "-o", "json"]) == 4
+    found = findings(capfd)
+    assert found["push certificate"] == "warning"
+    assert found["server"] == "warning"
+    good = ("files", "database and keys", "clock", "device CA", "TLS certificate", "alerts")
+    assert {found[subject] for subject in good} == {"ok"}
+
+
+def test_a_key_that_others_may_read_is_critical(
+    data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 5: health critical."""
+    (data / "keys/root.key").chmod(0o640)
+    assert run(["doctor", "-o", "json"]) == 5
+    found = findings(capfd)
+    assert found[str(data / "keys/root.key")] == "critical"
+    assert found["database and keys"] == "critical"  # we refuse to use it
+
+
+def test_a_missing_key_is_critical_and_named(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """users.md 5.4 case 54: wrong key, missing key: one sentence, nothing written."""
+    (data / "keys/device-ca.key").unlink()
+    assert run(["doctor", "-o", "json"]) == 5
+    assert findings(capfd)[str(data / "keys/device-ca.key")] == "critical"
+
+
+def test_another_installations_root_key_is_named_as_such(
+    data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """users.md 5.4 case 54."""
+    (data / "keys/root.key").write_bytes(b"x" * 32)
+    assert run(["doctor"]) == 5
+    assert "not the one" in capfd.readouterr().out
+    assert run(["device", "list"]) == 75
+    assert "root key" in capfd.readouterr().err
+
+
+def test_the_api_token_need_not_stay_on_the_server(
+    data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Once handed over, the file is better gone."""
+    (data / "api-token").unlink()
+    assert run(["doctor", "-o", "json"]) == 4
+    assert findings(capfd)["files"] == "ok"

@@ -1,0 +1,163 @@
+"""A process that forks a server for each round and lets it die: run as a script by test_crash_checkin.py.
+
+It reads one round a line, as JSON, and writes what its child acknowledged: `ack NAME` for each device, only
+after the service had returned, and `end STATUS` once the child is gone.
+"""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from e2e.crash_acts import ACT_BY_NAME
+from ostiary.domain.token import DEFAULT_TENANT
+from ostiary.keys.sealer import open_sealer
+from ostiary.secret import Secret
+from ostiary.services.checkin import CheckinService
+from ostiary.services.network_users import NetworkUsers
+from ostiary.storage import open_storage
+from scenes.house import START, Device, House, MovedClock
+
+ROOT_KEY = Secret(b"k" * 32)
+DURING_COMMIT = "during-commit"
+"""Not a step of ours: at a moment of chance, while another thread is in the COMMIT."""
+STEPS = (
+    "decoded",
+    "sealed",
+    "loaded",
+    "ruled",
+    "written",
+    "released",
+    "committing",
+    DURING_COMMIT,
+    "committed",
+    "answered",
+    "acknowledged",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """Devices that send their message at once, and where the process dies: at the n-th time it passes the step."""
+
+    number: int
+    acts: tuple[str, ...]
+    step: str
+    occurrence: int
+
+    def encode(self) -> str:
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def decode(line: str) -> "Round":
+        fields = json.loads(line)
+        return Round(**{**fields, "acts": tuple(fields["acts"])})
+
+    def name(self, place: int) -> str:
+        """The id of the device that plays the act at this place."""
+        return f"ROUND-{self.number}-{place}-{self.acts[place]}"
+
+
+class Trap:
+    """Counts the steps once it is armed, and kills this very process at the chosen one."""
+
+    def __init__(self, crash: Round) -> None:
+        self._step = "committing" if crash.step == DURING_COMMIT else crash.step
+        self._left = crash.occurrence
+        self._kill = self._kill_soon if crash.step == DURING_COMMIT else kill_now
+        self._patience_ns = random.Random(crash.number).randrange(2_000_000)
+        self.is_armed = False
+
+    def __call__(self, step: str) -> None:
+        if not self.is_armed or step != self._step:
+            return
+        self._left -= 1
+        if self._left == 0:
+            self._kill()
+
+    def _kill_soon(self) -> None:
+        until = time.perf_counter_ns() + self._patience_ns
+
+        def spin() -> None:
+            while time.perf_counter_ns() < until:
+                pass
+            kill_now()
+
+        threading.Thread(target=spin, daemon=True).start()
+
+
+def kill_now() -> None:
+    """Nothing runs after this: no handler, no buffer is flushed, no lock is given back by us."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def open_house(path: Path, trace: Callable[[str], None]) -> House:
+    """The services on a real file, with listeners at their named steps."""
+    clock = MovedClock()
+    storage = open_storage(f"sqlite:///{path}", clock, trace)
+    known = await storage.epochs.load_epochs()
+    sealer, rows = open_sealer(ROOT_KEY, known, now=START, tenants=[DEFAULT_TENANT])
+    for row in rows:
+        await storage.epochs.add_epoch(row)
+    house = House(path=path, storage=storage, clock=clock, sealer=sealer)
+    house.checkin = CheckinService(
+        storage.enrollments,
+        sealer,
+        clock,
+        lambda: house.policy,
+        network_users=NetworkUsers({}),
+        trace=trace,
+    )
+    return house
+
+
+async def play(path: Path, crash: Round) -> None:
+    """Bring the devices to where their acts begin, arm the trap, and let all of them speak at once."""
+    trap = Trap(crash)
+    house = await open_house(path, trap)
+    acts = [ACT_BY_NAME[name] for name in crash.acts]
+    devices = [act.device(house, crash.name(place)) for place, act in enumerate(acts)]
+    await asyncio.gather(*(act.begin(device) for act, device in zip(acts, devices, strict=True)))
+    trap.is_armed = True
+
+    async def speak(place: int, device: Device) -> None:
+        trap("decoded")
+        await acts[place].message.send(device)
+        trap("answered")
+        os.write(1, f"ack {device.udid}\n".encode())
+        trap("acknowledged")
+
+    await asyncio.gather(*(speak(place, device) for place, device in enumerate(devices)))
+    await house.storage.close()
+
+
+def fork_and_wait(path: Path, crash: Round) -> int:
+    """Play one round in a child; how it ended, as `os.waitpid` tells it."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    try:
+        asyncio.run(play(path, crash))
+    except BaseException as error:  # noqa: BLE001 - the child must never become a second parent
+        os.write(2, f"round {crash.number}: {error!r}\n".encode())
+        os._exit(1)
+    os._exit(0)
+
+
+def main() -> None:
+    """Serve rounds until standard input ends."""
+    path = Path(sys.argv[1])
+    for line in sys.stdin:
+        status = fork_and_wait(path, Round.decode(line))
+        os.write(1, f"end {status}\n".encode())
+
+
+if __name__ == "__main__":
+    main()
