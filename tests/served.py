@@ -52,7 +52,10 @@ def served(data: Path, *flags: str, env: dict[str, str] | None = None) -> Iterat
             assert time.monotonic() < until, log.read_text()
             time.sleep(0.02)
         yield Server(
-            process=process, ready=json.loads(ready_file.read_text()), ready_file=ready_file, log=log
+            process=process,
+            ready=json.loads(ready_file.read_text()),
+            ready_file=ready_file,
+            log=log,
         )
     finally:
         if process.poll() is None:

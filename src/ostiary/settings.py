@@ -140,7 +140,9 @@ class ProxySettings(_Part):
     @model_validator(mode="after")
     def _need_each_other(self) -> Self:
         if self.certificate_header is not None and not self.trusted:
-            raise ValueError("a certificate header is believed only from proxies listed in `trusted`")
+            raise ValueError(
+                "a certificate header is believed only from proxies listed in `trusted`"
+            )
         return self
 
 
@@ -273,7 +275,8 @@ class _SecretFiles(EnvSettingsSource):
                     found[name] = Path(path).read_text().strip()
                 except OSError:
                     raise SettingsFaulty(
-                        f"{ENV_PREFIX}{name.upper()}_FILE names a file that cannot be read", path=path
+                        f"{ENV_PREFIX}{name.upper()}_FILE names a file that cannot be read",
+                        path=path,
                     ) from None
         return found
 

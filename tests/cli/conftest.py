@@ -1,12 +1,11 @@
 """An installation for each test, and a command line whose traces in the process are undone."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
-from installation import copy_installation, make_installation
+
+from installation import copy_installation, journal_as_before, make_installation
 
 
 @pytest.fixture(scope="session")
@@ -24,9 +23,6 @@ def data(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 @pytest.fixture(autouse=True)
-def _journal_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers, root.level = handlers, level
+def _quiet_afterwards() -> Iterator[None]:
+    with journal_as_before():
+        yield

@@ -1,13 +1,14 @@
 """A new installation: every file private, nothing half made, nothing overwritten."""
 
+import os
 import stat
 import tomllib
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from installation import URL
 
+from installation import URL
 from ostiary.cli.main import run
 from ostiary.settings import load_settings
 
@@ -26,9 +27,7 @@ def test_every_key_is_for_its_owner_alone(data: Path) -> None:
 
 
 def test_modes_do_not_hang_on_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """fleet pull request 52552: a world-readable token file. (users.md 5.3)"""
-    import os
-
+    """Fleet pull request 52552: a world-readable token file. (users.md 5.3)"""
     before = os.umask(0)
     try:
         assert run(["init", "--data", str(tmp_path / "data"), "--url", URL]) == 0
@@ -64,7 +63,7 @@ def test_a_foreign_authority_is_kept_in_the_installation(data: Path, tmp_path: P
 
 
 def test_the_settings_file_teaches_and_is_read_again(data: Path) -> None:
-    """issue 2: ostiary.toml written with comments."""
+    """Issue 2: ostiary.toml written with comments."""
     text = (data / "ostiary.toml").read_text()
     assert tomllib.loads(text)["url"] == URL
     assert text.count("\n#") > 20

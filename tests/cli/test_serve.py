@@ -9,9 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from served import Server, served
 
+from installation import copy_installation
 from ostiary.cli.main import run
+from served import Server, served
 
 
 def ask(server: Server, data: Path, path: str) -> httpx.Response:
@@ -92,7 +93,8 @@ def test_a_second_server_is_refused_in_one_sentence(
         assert "Another process has this database open" in capfd.readouterr().err
 
 
-def test_a_taken_port_is_named(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("data")
+def test_a_taken_port_is_named(capfd: pytest.CaptureFixture[str]) -> None:
     """users.md 3.1: fail at start with one plain sentence."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -136,8 +138,6 @@ def test_a_socket_path_that_is_too_long_is_no_obstacle(
     template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A Unix socket's address holds some hundred bytes; data directories may be deeper."""
-    from installation import copy_installation
-
     deep = tmp_path / ("d" * 60) / ("e" * 60)
     deep.mkdir(parents=True)
     data = copy_installation(template, deep / "data")

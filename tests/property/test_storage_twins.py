@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from conformance.storage_twins import AnyStorage, assert_twins_agree
 from conformance.storage_values import (
@@ -20,12 +20,15 @@ from conformance.storage_values import (
     audit,
     binding,
     by_certificate,
+    challenge,
     channel,
     closed,
     command,
+    credential,
     device,
     digest,
     fingerprint,
+    invitation,
     key,
     pointer,
     push_certificate,
@@ -51,6 +54,7 @@ from ostiary.domain.decision import (
     Wake,
 )
 from ostiary.domain.enrollment import Enrollment, Standing, State, UserSession
+from ostiary.domain.invitation import Challenge, Invitation, Spend
 from ostiary.domain.token import (
     DEFAULT_TENANT,
     Fingerprint,
@@ -59,7 +63,7 @@ from ostiary.domain.token import (
     TokenState,
     TokenStep,
 )
-from ostiary.errors import Conflicting
+from ostiary.errors import Conflicting, Missing
 from ostiary.ports.storage import WakeStep
 from ostiary.storage.memory.storage import MemoryStorage
 from ostiary.storage.sqlite.storage import open_sqlite
@@ -266,6 +270,26 @@ class Twins(RuleBasedStateMachine):
 
         self.both(play)
 
+    @initialize(held=st.sets(NUMBERS), queued=st.sets(st.tuples(NAMES, CHANNELS)))
+    def furnish(self, held: set[int], queued: set[tuple[str, int]]) -> None:
+        """Most lives begin with everybody there; on an empty storage little fits."""
+
+        async def play(storage: AnyStorage) -> None:
+            await storage.enrollments.decide(
+                Ask(who=ByKey(key=key(99))),
+                lambda _: Change(
+                    at=NOON,
+                    answer=None,
+                    rows=tuple(fresh_row(number) for number in (1, 2, 3, 11, 12, 21)),
+                    bind=(binding(1, to=1), binding(2, to=2), binding(3, to=3)),
+                    records=tuple(record(number, holder=number % 3 + 1) for number in sorted(held)),
+                    enqueue=tuple(command(name, to) for name, to in sorted(queued)),
+                ),
+            )
+
+        if held:
+            self.both(play)
+
     @rule(numbers=st.sets(CHANNELS, min_size=1, max_size=3))
     def enroll(self, numbers: set[int]) -> None:
         async def play(storage: AnyStorage) -> None:
@@ -329,13 +353,43 @@ class Twins(RuleBasedStateMachine):
 
         self.both(play)
 
+    @rule(number=NUMBERS, invited=st.booleans())
+    def invite(self, number: int, invited: bool) -> None:
+        async def play(storage: AnyStorage) -> None:
+            if invited:
+                await storage.challenges.add_invitation(invitation(20 + number), audit("invite"))
+            await storage.challenges.add_challenge(
+                challenge(number + 10, invitation_id=record_id(20 + number) if invited else None)
+            )
+
+        self.both(play)
+
+    @rule(number=NUMBERS, certificate=NUMBERS)
+    def spend(self, number: int, certificate: int) -> None:
+        def spent(held: Challenge, _: Invitation | None) -> Spend | None:
+            if held.issued is not None:
+                return None
+            return Spend(
+                challenge=replace(held, spent_at=NOON, issued=fingerprint(certificate)),
+                credential=credential(certificate, challenge_id=held.id),
+                certificate=b"der",
+            )
+
+        async def play(storage: AnyStorage) -> bytes | None:
+            try:
+                return await storage.challenges.spend(digest(number + 10), spent)
+            except Missing:
+                return None
+
+        self.both(play)
+
     @rule(number=NUMBERS)
     def ask_aside(self, number: int) -> None:
         async def play(storage: AnyStorage) -> Any:
             return (
                 await storage.enrollments.load_record(record_id(number)),
                 await storage.challenges.find_renewable(Fingerprint(fingerprint(number))),
-                await storage.challenges.find_challenge(digest(number)),
+                await storage.challenges.find_challenge(digest(number + 10)),
                 await storage.wakes.next_due_at(),
             )
 

@@ -513,4 +513,7 @@ async def test_a_device_that_comes_after_a_push_proves_its_push_token(house: Hou
     await house.pushed(phone.id)
     await phone.drain()
     (proven,) = await house.history(phone.id, TokenKind.PUSH)
-    assert (proven.proven_at, proven.proven_by) == (house.clock.now(), "the device came after a push")
+    assert (proven.proven_at, proven.proven_by) == (
+        house.clock.now(),
+        "the device came after a push",
+    )

@@ -274,3 +274,28 @@ async def test_an_erased_device_that_contests_still_leaves_setup_assistant(house
     await erased.token_update(AwaitingConfiguration=True)
     assert await erased.drain() == ["DeviceInformation", "SecurityInfo", "DeviceConfigured"]
     assert await erased.get_bootstrap() == b""
+
+
+async def test_an_identity_renewed_without_any_message_is_proven_by_its_credential(
+    house: House,
+) -> None:
+    """3.8 rules 5, 6: a RenewalReq sends no Authenticate; the first request with the new one drops the old."""
+    mac = await house.enrolled(MAC)
+    await mac.set_bootstrap(b"V")
+    renewed = await house.renewal_of(mac)
+    assert await renewed.get_bootstrap() == b"V"
+    assert (await mac.row()).state is State.ENROLLED
+    with pytest.raises(CertificateSuperseded):
+        await mac.report()
+
+
+async def test_a_released_device_does_not_come_back_by_a_renewal(house: House) -> None:
+    """2.4 row 12: a renewal challenge may have been out when the operator released the device."""
+    mac = await house.enrolled(MAC)
+    await house.devices.release(DEFAULT_TENANT, EnrollmentId(mac.id), actor="op", reason="stolen")
+    house.clock.advance(days=1)
+    renewed = await house.renewal_of(mac)
+    with pytest.raises(EnrollmentWasReleased):
+        await renewed.authenticate()
+    with pytest.raises(CertificateNotPaired):
+        await renewed.report()

@@ -85,7 +85,12 @@ def test_a_fault_is_one_plain_sentence(data: Path, text: str, said: str) -> None
 
 @pytest.mark.parametrize(
     "url",
-    ["http://mdm.example.org", "https://", "https://mdm.example.org/tenant", "https://u@mdm.example"],
+    [
+        "http://mdm.example.org",
+        "https://",
+        "https://mdm.example.org/tenant",
+        "https://u@mdm.example",
+    ],
 )
 def test_an_address_that_devices_would_not_keep_is_refused(data: Path, url: str) -> None:
     """design.md 3: device addresses are built from `--url` alone, without tenant, version or secret."""

@@ -130,10 +130,12 @@ def init(
 def _ask(data: Path | None, url: str | None, listen: str | None) -> tuple[Path, str, str | None]:
     """The wizard; a pipe is told what is missing instead."""
     if not sys.stdin.isatty():
-        missing = " and ".join(
-            flag for flag, value in (("--data", data), ("--url", url)) if value is None
+        missing = [flag for flag, value in (("--data", data), ("--url", url)) if value is None]
+        raise Failed(
+            f"without a terminal to ask on, {' and '.join(missing)} must be given",
+            "See `ostiary init --help`.",
+            Exit.USAGE,
         )
-        raise Failed(f"{missing} is needed", "See `ostiary init --help`.", Exit.USAGE)
     say("A new Ostiary. Three questions; everything else can be changed later in ostiary.toml.")
     data = data or Path(
         typer.prompt("Directory for settings, keys and database", default="./ostiary-data")

@@ -4,9 +4,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from ostiary.domain import alerts
-from ostiary.domain.authenticate import bind_accepted
-from ostiary.domain.decision import Change, Snapshot
-from ostiary.domain.enrollment import Proof, Standing, State
+from ostiary.domain.authenticate import bind_accepted, proves_renewal
+from ostiary.domain.decision import Change, Snapshot, Supersede
+from ostiary.domain.enrollment import Enrollment, Proof, Standing, State
 from ostiary.domain.pairing import speaks_for
 from ostiary.domain.policy import Policy
 from ostiary.domain.visitor import DeviceIdentity
@@ -25,12 +25,24 @@ def apply_adoption(
     if current is None or not speaks_for(current, channel):
         return refused
     if seen.binding is None and current.state is not State.REVOKED:
+        if proves_renewal(seen.credential, current) and current.state.is_served:
+            # Renewed without any check-in message (RenewalReq): its first use completes it. (3.8 rules 5, 6)
+            bound = _answering_yes(bind_accepted(current, identity, now, proof=Proof.PROVEN))
+            return replace(bound, supersede=(_others_of(current, identity),))
         if current.accepted_fingerprint == identity.fingerprint:
             return _answering_yes(bind_accepted(current, identity, now, proof=Proof.ACCEPTED))
         if policy.bind_on_first_use and not seen.current_has_binding:
             return _answering_yes(bind_accepted(current, identity, now, proof=Proof.FIRST_USE))
     return replace(
         refused, alerts=(alerts.not_paired(identity.tenant, current.id, identity.fingerprint),)
+    )
+
+
+def _others_of(current: Enrollment, identity: DeviceIdentity) -> Supersede:
+    return Supersede(
+        enrollment_key=current.key,
+        keep=identity.fingerprint,
+        cause="the renewed certificate is in use",
     )
 
 

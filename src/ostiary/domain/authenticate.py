@@ -99,14 +99,12 @@ def apply_authenticate(seen: Snapshot, arrival: Arrival) -> Change[AuthenticateA
         return _begin(seen, arrival, Standing.CURRENT)
     if current.type is not message.channel.type:
         raise CertificateNotPaired(enrollment_id=current.id, fingerprint=identity.fingerprint)
-    if _proves_renewal(seen.credential, current) and current.state.is_served:
+    if proves_renewal(seen.credential, current) and current.state.is_served:
         return _renew(current, arrival)
     proven = _proves_device(seen.credential, current)
     accepted = current.accepted_fingerprint == identity.fingerprint
     if current.state is State.REVOKED:
-        if not (
-            proven and seen.credential and seen.credential.issued_at > current.authenticated_at
-        ):
+        if not (proven and _is_new_invitation(seen.credential, current.released_at)):
             raise EnrollmentWasReleased(enrollment_id=current.id)
         return _take_over(seen, current, arrival, Proof.PROVEN)
     if proven or accepted:
@@ -133,7 +131,7 @@ def _require_invited(credential: Credential | None, message: Authenticate) -> No
         raise InvitedAnother(enrollment_id=message.channel.device_id)
 
 
-def _proves_renewal(credential: Credential | None, current: Enrollment) -> bool:
+def proves_renewal(credential: Credential | None, current: Enrollment) -> bool:
     """Issued by us, for this very relationship's renewal; a pending flag alone would prove nothing. (2.3)"""
     return (
         credential is not None
@@ -151,6 +149,13 @@ def _proves_device(credential: Credential | None, current: Enrollment) -> bool:
         bound.serial_number is not None and bound.serial_number == current.facts.serial_number
     )
     return by_serial or bound.enrollment_key == current.key
+
+
+def _is_new_invitation(credential: Credential | None, released_at: datetime | None) -> bool:
+    """A renewal minted before the release, or an old invitation, does not bring a released device back."""
+    if credential is None or credential.purpose is not Purpose.ENROLL:
+        return False
+    return released_at is None or credential.issued_at > released_at
 
 
 def _is_worth_protecting(current: Enrollment) -> bool:

@@ -29,7 +29,7 @@ class Scope(StrEnum):
 
     COMMANDS = "commands"
     COMMANDS_DESTRUCTIVE = "commands:destructive"
-    COMMANDS_SECRET = "commands:secret"
+    COMMANDS_SECRET = "commands:secret"  # noqa: S105 - the name of a scope, not a secret
     PUSH = "push"
     PUSHCERT = "pushcert"
     READ = "read"

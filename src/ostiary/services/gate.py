@@ -111,5 +111,10 @@ class DeviceGate:
     def _visitor(
         self, certificate: bytes, others: tuple[bytes, ...], signed: SignedMessage | None
     ) -> Visitor:
-        issuer = self._authorities.verify(certificate, others, self._clock.now())
+        issuer = self._authorities.verify(
+            certificate,
+            others,
+            self._clock.now(),
+            accept_expired=self._policy().accept_expired_certificates,
+        )
         return Visitor(certificate, Fingerprint(issuer.fingerprint), issuer, signed, self._public_keys)

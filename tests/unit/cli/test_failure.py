@@ -32,9 +32,7 @@ from ostiary.web.problems import Door, render_problem
         (OstiaryError, 70),
     ],
 )
-def test_a_family_has_one_exit_code_by_either_way(
-    family: type[OstiaryError], code: int
-) -> None:
+def test_a_family_has_one_exit_code_by_either_way(family: type[OstiaryError], code: int) -> None:
     """style.md 7, the table's last column."""
     error = family("something", field="x")
     here = failure_of(error)
@@ -79,7 +77,7 @@ def every_command() -> list[list[str]]:
 def test_every_commands_help_teaches_with_an_example(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """issue 2: --help with an example, which is a command that exists."""
+    """Issue 2: --help with an example, which is a command that exists."""
     assert run([*command, "--help"]) == 0
     said = capsys.readouterr().out
     assert f"Example: ostiary {' '.join(command)}" in " ".join(said.split())

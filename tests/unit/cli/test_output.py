@@ -45,7 +45,7 @@ def test_no_name_is_a_formula(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_programs_get_every_key_and_the_very_value(capsys: pytest.CaptureFixture[str]) -> None:
-    """json and jsonl carry what the table leaves out."""
+    """Json and jsonl carry what the table leaves out."""
     lines = [row | {"more": 1} for row in rows()]
     print_list(lines, COLUMNS, Form.JSON)
     assert json.loads(capsys.readouterr().out) == lines

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 import uvloop
-from installation import copy_installation, make_installation
 
+from installation import copy_installation, make_installation
 from ostiary.app import House, control_app, front_app, open_house
 from ostiary.settings import load_settings
 

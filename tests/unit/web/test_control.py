@@ -5,9 +5,9 @@ import json
 
 import httpx
 import pytest
+
 from enrolled import enroll
 from installation import URL
-
 from ostiary.app import House
 
 
@@ -62,7 +62,7 @@ async def test_an_unknown_device_is_a_problem_with_a_hint(operator: httpx.AsyncC
 async def test_a_typed_command_is_queued_for_each_device(
     house: House, operator: httpx.AsyncClient
 ) -> None:
-    """issue 2, item 4: typed commands; the payload is never shown."""
+    """Issue 2, item 4: typed commands; the payload is never shown."""
     await enroll(house, "A")
     answer = (await post(operator, "/commands", ids=["A", "X"], command="security-info")).json()
     assert answer["request_type"] == "SecurityInfo"
@@ -75,7 +75,7 @@ async def test_a_typed_command_is_queued_for_each_device(
 
 
 async def test_a_raw_command_is_classified(house: House, operator: httpx.AsyncClient) -> None:
-    """issue 2, item 4: raw ones by plist, classified by RequestType."""
+    """Issue 2, item 4: raw ones by plist, classified by RequestType."""
     await enroll(house, "A")
     plist = b"<plist><dict><key>Command</key><dict><key>RequestType</key><string>DeviceLock</string></dict></dict></plist>"
     encoded = base64.b64encode(plist).decode()
@@ -131,7 +131,9 @@ async def test_a_policy_is_set_and_refused_by_name(operator: httpx.AsyncClient) 
     """users.md: policies live in the database."""
     changed = await post(operator, "/policies", name="user_login", value="digest")
     assert changed.json() == {"name": "user_login", "value": "digest"}
-    values = {item["name"]: item["value"] for item in (await operator.get("/policies")).json()["items"]}
+    values = {
+        item["name"]: item["value"] for item in (await operator.get("/policies")).json()["items"]
+    }
     assert values["user_login"] == "digest"
     assert (await post(operator, "/policies", name="user_login", value="maybe")).status_code == 400
     assert (await post(operator, "/policies", name="none", value="x")).status_code == 404
@@ -151,7 +153,9 @@ async def test_there_is_nothing_to_accept_where_nobody_contests(
     await enroll(house, "A")
     refused = await post(operator, "/device/accept-certificate", id="A")
     assert (refused.status_code, refused.json()["code"]) == (409, "nothing_to_accept")
-    named = await post(operator, "/device/accept-certificate", id="A", fingerprint="AB:" * 31 + "AB")
+    named = await post(
+        operator, "/device/accept-certificate", id="A", fingerprint="AB:" * 31 + "AB"
+    )
     assert named.status_code == 200
 
 

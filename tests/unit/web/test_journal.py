@@ -8,18 +8,16 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from installation import journal_as_before
 from ostiary.web.journal import open_journal
 
 
 @pytest.fixture
 def out() -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
     stream = io.StringIO()
-    open_journal("json", stream=stream)
-    yield stream
-    structlog.reset_defaults()
-    root.handlers, root.level = handlers, level
+    with journal_as_before():
+        open_journal("json", stream=stream)
+        yield stream
 
 
 def test_a_line_carries_what_was_bound(out: io.StringIO) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from enrolled import enroll
 
+from enrolled import enroll
 from ostiary import __version__
 from ostiary.app import House
 from ostiary.domain.token import TenantId
@@ -69,6 +69,9 @@ class Nano:
         token = await self.house.tokens.create("ci", scopes, actor="anna")
         self.client.auth = httpx.BasicAuth("nanomdm", token.reveal().decode())
 
+    def sign_out(self) -> None:
+        self.client.auth = httpx.Auth()  # which adds nothing
+
     async def send(self, method: str, path: str, content: bytes | None = None) -> tuple[int, Any]:
         response = await self.client.request(method, path, content=content)
         assert response.headers["content-type"] == "application/json"
@@ -92,7 +95,7 @@ async def nano(house: House) -> AsyncIterator[Nano]:
 
 
 async def test_the_version_is_open_to_all(nano: Nano) -> None:
-    nano.client.auth = None
+    nano.sign_out()
     assert await nano.send("GET", "/version") == (200, {"version": __version__})
 
 
@@ -107,7 +110,7 @@ async def test_nothing_else_is(nano: Nano, path: str) -> None:
         {"Authorization": "Bearer nanomdm"},
         {"Authorization": "Digest x"},
     ):
-        nano.client.auth = None
+        nano.sign_out()
         response = await nano.client.put(path, headers=headers)
         if response.status_code == 405:
             response = await nano.client.get(path, headers=headers)
@@ -122,7 +125,7 @@ async def test_any_user_name_will_do_and_bearer_too(nano: Nano) -> None:
     for auth in (httpx.BasicAuth("micromdm", token), httpx.BasicAuth("", token)):
         nano.client.auth = auth
         assert (await nano.send("GET", "/v1/push/A"))[0] == 200
-    nano.client.auth = None
+    nano.sign_out()
     response = await nano.client.get("/v1/push/A", headers={"Authorization": f"Bearer {token}"})
     assert response.status_code == 200
 
@@ -136,7 +139,10 @@ async def test_a_push_answers_with_apns_id(nano: Nano) -> None:
 
 async def test_the_json_is_indented_by_tabs(nano: Nano) -> None:
     response = await nano.client.get("/v1/push/A")
-    assert response.text == '{\n\t"status": {\n\t\t"A": {\n\t\t\t"push_result": "apns-1"\n\t\t}\n\t}\n}\n'
+    assert (
+        response.text
+        == '{\n\t"status": {\n\t\t"A": {\n\t\t\t"push_result": "apns-1"\n\t\t}\n\t}\n}\n'
+    )
 
 
 async def test_some_failed_is_207_and_all_failed_is_500(nano: Nano) -> None:
@@ -234,7 +240,10 @@ async def test_a_push_certificate_that_is_none_is_400(nano: Nano, body: bytes) -
 async def test_many_pushes_at_once_are_one(nano: Nano) -> None:
     """check-in-and-commands.md 5.2: enqueue many commands, push once."""
     answers = await asyncio.gather(
-        *(nano.send("PUT", "/v1/enqueue/A", LOCK.replace(b"DeviceLock", b"CertificateList")) for _ in range(20))
+        *(
+            nano.send("PUT", "/v1/enqueue/A", LOCK.replace(b"DeviceLock", b"CertificateList"))
+            for _ in range(20)
+        )
     )
     assert {code for code, _ in answers} == {200}
     assert {said["status"]["A"]["push_result"] for _, said in answers} == {"apns-1"}

@@ -2,9 +2,9 @@
 
 import httpx
 import pytest
-from enrolled import enroll
 from starlette.routing import Route
 
+from enrolled import enroll
 from ostiary.app import House, front_app
 from ostiary.ports.storage import StorageFailed
 from ostiary.web.front import FrontDoor, Wing

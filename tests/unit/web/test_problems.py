@@ -60,7 +60,13 @@ def test_each_family_has_one_status_at_each_door(
 @pytest.mark.parametrize("door", [Door.DEVICE, Door.ENROLLMENT])
 @pytest.mark.parametrize(
     "error",
-    [*(family() for family in FAMILIES), ApiTokenUnknown(), ApiTokenExpired(), ValueError(), OSError()],
+    [
+        *(family() for family in FAMILIES),
+        ApiTokenUnknown(),
+        ApiTokenExpired(),
+        ValueError(),
+        OSError(),
+    ],
 )
 def test_no_error_tells_a_device_to_leave_management(door: Door, error: Exception) -> None:
     """check-in-and-commands.md 3.7: the fail-safe rule. Neither 401 nor the unrecognized-device body."""
