@@ -2,13 +2,13 @@
 
 import asyncio
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Final
 
 import structlog
 from cryptography import x509
@@ -21,6 +21,7 @@ from ostiary.formats.mobileconfig import sign_profile
 from ostiary.keys.authority import open_device_authority
 from ostiary.keys.file import load_root_key
 from ostiary.keys.sealer import EpochSealer, open_sealer
+from ostiary.keys.server_tls import ServerTls, TlsFileUnusable, renew_own_certificate
 from ostiary.keys.signer import load_private_key
 from ostiary.outward.apns import ApnsEndpoint, ApnsPusher
 from ostiary.ports.clock import Clock
@@ -59,16 +60,13 @@ from ostiary.web.operations import operations_routes
 from ostiary.web.presented import ProxyTrust
 from ostiary.web.problems import Door, log_problem
 from ostiary.web.scep import scep_routes
-from ostiary.web.server import Bounds, Listener, server_tls
+from ostiary.web.server import Bounds, Listener
 from ostiary.worker.push_loop import run_push_loop
 
 _log = structlog.get_logger()
 
 
-class TlsFileUnusable(Unavailable):
-    """A certificate file of the server cannot be read."""
-
-    hint = "Look at [tls] in ostiary.toml, and at the files that it names."
+TLS_LOOK_SECONDS: Final = 60.0
 
 
 class PortTaken(Unavailable):
@@ -207,11 +205,11 @@ async def serve(
     """
     settings = house.settings
     limits = bounds or _bounds(settings)
-    tls = _tls_context(settings) if settings.tls.enabled else None
+    tls = _open_tls(house) if settings.tls.enabled else None
     sock = _bind(*settings.listen_address)
     control = bind_control_socket(settings.places.control_socket)
     host, port = sock.getsockname()[:2]
-    devices = Listener(front_app(house), limits, tls=tls)
+    devices = Listener(front_app(house), limits, tls=tls.context if tls else None)
     house.meter.connections.set_function(lambda: len(devices.state.connections))
     commands = Listener(control_app(house), replace(limits, connections=64))
     try:
@@ -219,12 +217,15 @@ async def serve(
         await commands.open(control)
         async with asyncio.TaskGroup() as group:
             group.create_task(run_push_loop(house.storage.wakes, house.pushes, house.clock, stop))
-            refreshing = group.create_task(_keep_policies_fresh(house.policies))
+            refreshing = [group.create_task(_keep_policies_fresh(house.policies))]
+            if tls is not None:
+                refreshing.append(group.create_task(_keep_tls_fresh(house, tls)))
             _log.info("serving", url=settings.url, host=host, port=port, tls=settings.tls.enabled)
             ready(Served(url=settings.url, host=host, port=port))
             await stop.wait()
             _log.info("stopping")
-            refreshing.cancel()
+            for task in refreshing:
+                task.cancel()
             await devices.close(drain_seconds=settings.bounds.drain_seconds)
     finally:
         await devices.close(drain_seconds=0)
@@ -251,12 +252,32 @@ def _bounds(settings: Settings) -> Bounds:
     )
 
 
-def _tls_context(settings: Settings) -> ssl.SSLContext:
-    certificate, key = tls_files(settings)
-    try:
-        return server_tls(str(certificate), str(key))
-    except OSError:
-        raise TlsFileUnusable(certificate=certificate, key=key) from None
+def _open_tls(house: House) -> ServerTls:
+    _renew_tls(house)
+    return ServerTls(*tls_files(house.settings))
+
+
+def _renew_tls(house: House) -> None:
+    """Our own certificate anew, if its end is near; the operator's are the operator's to renew."""
+    if house.settings.tls.certificate is not None:
+        return
+    places, now = house.settings.places, house.clock.now()
+    not_after = renew_own_certificate(
+        places.tls_ca, places.tls, hosts=house.settings.hosts, now=now
+    )
+    if not_after is not None:
+        _log.info("tls_certificate_renewed", not_after=not_after.isoformat())
+
+
+async def _keep_tls_fresh(house: House, tls: ServerTls) -> None:
+    while True:
+        await asyncio.sleep(TLS_LOOK_SECONDS)
+        try:
+            _renew_tls(house)
+            if tls.refresh():
+                _log.info("tls_certificate_taken_up")
+        except OstiaryError as error:
+            log_problem(error)
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -379,11 +400,19 @@ def _own_tls_authority(settings: Settings) -> tuple[bytes, ...]:
 
 
 def _profile_signer(settings: Settings) -> SignProfile:
-    """Signs profiles with the TLS key, whose certificate devices have every reason to trust."""
+    """Signs profiles with the TLS key, whose certificate devices have every reason to trust.
+
+    Read for each profile, since the files may be renewed while we run; once now, to fail at the start.
+    """
     certificate_file, key_file = tls_files(settings)
-    chain = [one.public_bytes(Encoding.DER) for one in _load_chain(certificate_file)]
-    key = load_private_key(key_file)
-    return lambda profile: sign_profile(profile, chain[0], key, chain[1:])
+
+    def sign(profile: bytes) -> bytes:
+        chain = [one.public_bytes(Encoding.DER) for one in _load_chain(certificate_file)]
+        return sign_profile(profile, chain[0], load_private_key(key_file), chain[1:])
+
+    _load_chain(certificate_file)
+    load_private_key(key_file)
+    return sign
 
 
 def _dated(settings: Settings, authority: IssuingAuthority) -> Sequence[Dated]:

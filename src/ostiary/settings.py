@@ -149,7 +149,8 @@ class ProxySettings(_Part):
 class LogSettings(_Part):
     """How the log is written."""
 
-    format: Literal["json", "console"] = "json"
+    format: Literal["auto", "json", "console"] = "auto"
+    """auto: for people on a terminal, JSON everywhere else."""
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 

@@ -1,5 +1,6 @@
 """A new installation: every file private, nothing half made, nothing overwritten."""
 
+import io
 import os
 import stat
 import tomllib
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from typing_extensions import override
 
 from installation import URL
 from ostiary.cli.main import run
@@ -117,3 +119,20 @@ def test_bare_without_a_terminal_it_says_what_is_missing(capfd: pytest.CaptureFi
     """design.md 3: asks as a wizard when called bare on a terminal, and only there."""
     assert run(["init"]) == 2
     assert "--data and --url must be given" in capfd.readouterr().err
+
+
+def test_the_wizard_asks_three_questions_on_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """design.md 3: asks as a wizard when called bare on a terminal; a wrong address is asked for again."""
+    answers = [str(tmp_path / "new"), "http://mdm.example.org", URL, "127.0.0.1:0"]
+
+    class Terminal(io.StringIO):
+        @override
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal("\n".join(answers) + "\n"))
+    assert run(["init"]) == 0
+    assert load_settings(tmp_path / "new").url == URL
+    assert "must be https" in capfd.readouterr().err

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from lives.twins import Actor, Outcome
@@ -10,9 +10,8 @@ from ostiary.domain.command import CommandState
 from ostiary.domain.enrollment import Enrollment, Standing, State
 from ostiary.domain.policy import Policy
 from ostiary.domain.token import TokenKind, TokenRecord, TokenState
-from ostiary.errors import Conflicting, Unavailable
-from ostiary.formats import plist
-from ostiary.services.reply import Farewell
+from ostiary.errors import Unavailable
+from ostiary.storage.errors import ChangeDoesNotFit
 from ostiary.storage.memory.tables import Tables
 
 PUSH, UNLOCK, BOOTSTRAP = TokenKind.PUSH, TokenKind.UNLOCK, TokenKind.BOOTSTRAP
@@ -122,23 +121,38 @@ class Oracle:
 
     # -- what must hold after every step
 
-    def check(self, before: Tables, after: Tables, outcome: Outcome, now: datetime) -> None:
-        assert not issubclass(outcome.error or Exception, Conflicting | Unavailable), outcome.said
+    def check(
+        self,
+        before: Tables,
+        after: Tables,
+        outcome: Outcome,
+        now: datetime,
+        *,
+        may_settle: bool = False,
+    ) -> None:
+        """`may_settle`: somebody who may end a contest just did."""
+        assert not issubclass(outcome.error or Exception, ChangeDoesNotFit | Unavailable), outcome.said
         for fingerprint in after.bindings:
             self._bound_at_step.setdefault(fingerprint, self.step)
-        self._check_ended(before, after, now)
+        self._check_ended(before, after, now, may_settle=may_settle)
         self._check_pointers(after)
         self._check_ledger(before, after)
         self._check_queues(before, after)
         check_standings(after)
 
-    def _check_ended(self, before: Tables, after: Tables, now: datetime) -> None:
-        for row in after.enrollments.values():
-            old = before.enrollments.get(row.key)
-            if row.standing is Standing.ENDED and old is not None and old.standing is not row.standing:
-                self.held[row.key] = {}
-                users = [one for one in after.enrollments.values() if one.parent_key == row.key]
-                assert not any(user.state.is_served for user in users), "a user outlived its device"
+    def _check_ended(
+        self, before: Tables, after: Tables, now: datetime, *, may_settle: bool
+    ) -> None:
+        for old in before.enrollments.values():
+            row = after.enrollments[old.key]
+            if row.standing is old.standing or row.standing is not Standing.ENDED:
+                continue
+            self.held[row.key] = {}
+            users = [one for one in after.enrollments.values() if one.parent_key == row.key]
+            assert not any(user.state.is_served for user in users), "a user outlived its device"
+            last_seen = old.last_seen_at or old.created_at
+            is_over = old.state is State.OUT or old.accepted_fingerprint is not None
+            assert may_settle or is_over or now - last_seen >= SILENCE, "ended for no reason"
 
     def _check_pointers(self, after: Tables) -> None:
         for row in after.enrollments.values():

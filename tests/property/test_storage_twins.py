@@ -399,7 +399,7 @@ class Twins(RuleBasedStateMachine):
     def agree(self) -> None:
         self.run(assert_twins_agree(self.memory, self.sqlite))
 
-    def teardown(self) -> None:
+    def teardown(self) -> None:  # type: ignore[explicit-override]  # typing.override came with 3.12
         self.run(self.sqlite.close())
         self.runner.close()
         self.folder.cleanup()

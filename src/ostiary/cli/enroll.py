@@ -1,21 +1,18 @@
 """`ostiary enroll`: invitations for people, and a second pair of eyes for enrollment profiles."""
 
-import re
-from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from ostiary.app import SystemClock
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
-from ostiary.cli.failure import Exit, Failed
+from ostiary.cli.durations import duration
+from ostiary.cli.failure import Exit
 from ostiary.cli.output import OUTPUT, Form, print_facts, print_list, say
 from ostiary.protocol.mdm.profile_linter import Severity, lint_profile
 
 app = typer.Typer(help="How devices come in.", no_args_is_help=True)
-
-_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 @app.command("invite")
@@ -73,11 +70,3 @@ def lint(
         raise typer.Exit(Exit.HEALTH_CRITICAL)
     if Severity.WARNING in found:
         raise typer.Exit(Exit.HEALTH_WARNING)
-
-
-def duration(text: str) -> timedelta:
-    """A span of time as people write it: 30m, 24h, 7d."""
-    match = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text)
-    if match is None:
-        raise Failed(f"{text} is no span of time", "Write 30m, 24h or 7d.", Exit.USAGE)
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})

@@ -71,8 +71,8 @@ enabled = $tls
 # certificate_header = "Client-Cert"
 
 [log]
-# json or console; debug, info, warning or error.
-# format = "json"
+# auto (for people on a terminal, JSON elsewhere), json or console; debug, info, warning or error.
+# format = "auto"
 # level = "info"
 
 [bounds]

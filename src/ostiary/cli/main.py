@@ -7,6 +7,7 @@ import typer
 
 from ostiary import __version__
 from ostiary.cli import (
+    api_token,
     apns,
     device,
     doctor,
@@ -46,6 +47,7 @@ app.add_typer(token.app, name="token")
 app.add_typer(enroll.app, name="enroll")
 app.add_typer(apns.app, name="apns")
 app.add_typer(policy.app, name="policy")
+app.add_typer(api_token.app, name="api-token")
 app.add_typer(simulate.app, name="simulate")
 
 
@@ -83,10 +85,16 @@ def run(arguments: list[str]) -> int:
         return failure.exit_code
     except typer.TyperException as wrong:  # how the command was written
         said = str(getattr(wrong, "format_message", wrong.__str__)())
-        if "\n" in said:  # a noun without a verb: its help
+        if said.startswith("Usage:"):  # a noun without a verb: its help
             print(said)
         else:
-            report(Failed(said.rstrip("."), "Add --help to see how it is written.", Exit.USAGE))
+            report(
+                Failed(
+                    " ".join(said.split()).rstrip("."),
+                    "Add --help to see how it is written.",
+                    Exit.USAGE,
+                )
+            )
         return Exit.USAGE
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED

@@ -6,25 +6,17 @@ import os
 import resource
 import signal
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
-import structlog
 import typer
-from cryptography import x509
 
-from ostiary.app import Served, SystemClock, open_house
+from ostiary.app import Served, open_house
 from ostiary.app import serve as serve_house
 from ostiary.cli.background import run_async
 from ostiary.cli.desk import DEFAULT_DATA, DataOption
-from ostiary.keys.tls import issue_server_certificate
 from ostiary.settings import Settings, load_settings
 from ostiary.web.journal import open_journal
-
-RENEW_TLS_BEFORE: Final = timedelta(days=60)
-
-_log = structlog.get_logger()
 
 
 def serve(
@@ -57,7 +49,6 @@ def serve(
     settings = load_settings(data, **flags)
     open_journal(settings.log.format, settings.log.level)
     _allow_many_connections()
-    _renew_own_tls(settings)
     try:
         run_async(_serve(settings, ready_file))
     finally:
@@ -94,16 +85,3 @@ def _allow_many_connections() -> None:
     if soft < hard:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _renew_own_tls(settings: Settings) -> None:
-    """A fresh certificate from our own TLS CA, well before the old one ends."""
-    if settings.tls.certificate is not None:
-        return
-    places, now = settings.places, SystemClock().now()
-    leaf = x509.load_pem_x509_certificate(places.tls[0].read_bytes())
-    if leaf.not_valid_after_utc - now < RENEW_TLS_BEFORE:
-        not_after = issue_server_certificate(
-            places.tls_ca, places.tls, hosts=settings.hosts, now=now
-        )
-        _log.info("tls_certificate_renewed", not_after=not_after.isoformat())

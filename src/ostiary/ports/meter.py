@@ -18,9 +18,6 @@ class Meter(Protocol):
     def push(self, verdict: str, reason: str | None) -> None:
         """APNs answered a push; `verdict` is a `PushVerdict`, `reason` Apple's word or ours."""
 
-    def certificate_issued(self, purpose: str) -> None:
-        """The device CA issued a certificate: `enroll` or `renew`."""
-
 
 @final
 class NoMeter:
@@ -33,7 +30,4 @@ class NoMeter:
         """Forget it."""
 
     def push(self, verdict: str, reason: str | None) -> None:
-        """Forget it."""
-
-    def certificate_issued(self, purpose: str) -> None:
         """Forget it."""

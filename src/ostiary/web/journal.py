@@ -8,7 +8,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 from typing_extensions import override
 
-LogFormat = Literal["json", "console"]
+LogFormat = Literal["auto", "json", "console"]
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -21,7 +21,7 @@ def open_journal(log_format: LogFormat, level: str = "info", stream: TextIO | No
     """
     out = stream if stream is not None else sys.stderr
     last: Processor
-    if log_format == "json":
+    if log_format == "json" or (log_format == "auto" and not out.isatty()):
         last = structlog.processors.JSONRenderer()
     else:
         last = structlog.dev.ConsoleRenderer(colors=out.isatty())

@@ -55,12 +55,6 @@ class PrometheusMeter:
             ["result", "reason"],
             registry=self.registry,
         )
-        self._certificates = Counter(
-            "ostiary_identities_issued",
-            "Device identity certificates issued.",
-            ["purpose"],
-            registry=self.registry,
-        )
         self.connections = Gauge(
             "ostiary_connections",
             "Open connections of devices and programs.",
@@ -88,10 +82,6 @@ class PrometheusMeter:
     def push(self, verdict: str, reason: str | None) -> None:
         """Count one push."""
         self._pushes.labels(verdict, reason or "").inc()
-
-    def certificate_issued(self, purpose: str) -> None:
-        """Count one identity."""
-        self._certificates.labels(purpose).inc()
 
     def render(self, counts: Counts, certificates: Iterable[PushCertificate]) -> bytes:
         """The whole page in Prometheus' text format."""

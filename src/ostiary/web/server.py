@@ -309,12 +309,3 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             _log.warning("too_many_connections", limit=self._bounds.connections)
             self.turn_away(503, "Service Unavailable")
-
-
-def server_tls(certificate_file: str, key_file: str) -> ssl.SSLContext:
-    """TLS 1.2 and newer, with this certificate chain. Raises OSError where a file cannot be read or used."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate_file, key_file)
-    context.set_alpn_protocols(["http/1.1"])
-    return context

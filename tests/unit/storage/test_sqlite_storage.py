@@ -19,6 +19,7 @@ from ostiary.storage.sqlite.enrollments import MOST_UNWRITTEN_SEEN
 from ostiary.storage.sqlite.storage import SqliteStorage, open_sqlite
 
 ASK = Ask(who=ByKey(key=key(1)))
+LETTER = b"a letter to grandmother" * 100
 OPEN_AND_SAY = """
 import sys
 from pathlib import Path
@@ -33,9 +34,22 @@ else:
 """
 
 
-async def test_files_are_readable_by_their_owner_only(path: Path) -> None:
-    path.write_bytes(b"")
-    path.chmod(0o644)
+@pytest.fixture
+def readable(path: Path) -> Path:
+    """A database file that somebody made for all to read."""
+    path.touch(mode=0o644)
+    return path
+
+
+@pytest.fixture
+def letter(path: Path) -> Path:
+    """A file that is no database."""
+    path.write_bytes(LETTER)
+    return path
+
+
+async def test_files_are_readable_by_their_owner_only(readable: Path) -> None:
+    path = readable
     async with open_sqlite(path, clock=MovedClock()) as opened:
         await store(opened, rows=(device(1),))
         files = sorted(path.parent.glob("ostiary.db*"))
@@ -83,11 +97,10 @@ async def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         open_sqlite(tmp_path / "nowhere" / "ostiary.db", clock=MovedClock())
 
 
-async def test_a_file_that_is_no_database_is_left_alone(path: Path) -> None:
-    path.write_bytes(b"a letter to grandmother" * 100)
+def test_a_file_that_is_no_database_is_left_alone(letter: Path) -> None:
     with pytest.raises(StorageFailed):
-        open_sqlite(path, clock=MovedClock())
-    assert path.read_bytes().startswith(b"a letter to grandmother")
+        open_sqlite(letter, clock=MovedClock())
+    assert letter.read_bytes() == LETTER
 
 
 async def test_the_promises_are_kept_by_the_connection(sqlite: SqliteStorage) -> None:
@@ -123,7 +136,7 @@ def last_seen_on_disk(path: Path, number: int = 1) -> object:
         ).fetchone()
     finally:
         connection.close()
-    return row[0]
+    return None if row is None else row[0]
 
 
 async def test_last_seen_alone_waits_for_another_commit(sqlite: SqliteStorage, path: Path) -> None:
@@ -158,7 +171,7 @@ async def test_no_more_than_so_many_contacts_are_kept_in_memory(
 async def test_a_url_opens_the_file_that_it_names(path: Path) -> None:
     storage = open_storage(f"sqlite:///{path}", MovedClock())
     await storage.check()
-    assert path.exists()
+    assert last_seen_on_disk(path) is None
     assert (await storage.reports.count()).live_commands == 0
     await storage.close()
 

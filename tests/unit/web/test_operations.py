@@ -6,12 +6,17 @@ from starlette.routing import Route
 
 from enrolled import enroll
 from ostiary.app import House, front_app
+from ostiary.errors import Missing, OstiaryError
+from ostiary.ports.sealer import SealBroken
 from ostiary.ports.storage import StorageFailed
+from ostiary.services.api_tokens import ApiTokenUnknown, ScopeMissing
+from ostiary.services.gate import Presented, Visitor
 from ostiary.web.front import FrontDoor, Wing
 from ostiary.web.metrics import MOST_REQUEST_TYPES, PrometheusMeter
 from ostiary.web.operations import operations_routes
 from ostiary.web.problems import Door
 
+DEVICE_ADDRESSES = ("/mdm", "/checkin", "/mdm/checkin", "/mdm/connect")
 AWAY = ("203.0.113.7", 1)
 
 
@@ -87,12 +92,20 @@ def test_an_operators_words_do_not_grow_the_metrics_without_end() -> None:
     assert len(types) <= MOST_REQUEST_TYPES + 2
 
 
-@pytest.mark.parametrize("path", ["/mdm", "/checkin", "/mdm/checkin", "/mdm/connect"])
+@pytest.mark.case("CI-52")
+@pytest.mark.parametrize("path", DEVICE_ADDRESSES)
 async def test_device_addresses_take_put_and_answer_400_to_a_stranger(
     client: httpx.AsyncClient, path: str
 ) -> None:
     """design.md 3, and the fail-safe rule of 3.7."""
-    assert (await client.put(path, content=b"x")).status_code == 400
+    for content in (
+        b"x",
+        b"",
+        b"<plist><dict><key>Status</key><string>Idle</string></dict></plist>",
+    ):
+        for headers in ({}, {"Mdm-Signature": ""}, {"Client-Cert": ":AAAA:"}):
+            answer = await client.put(path, content=content, headers=headers)
+            assert answer.status_code == 400
     assert (await client.get(path)).status_code == 405
 
 
@@ -112,3 +125,37 @@ def test_two_routes_for_one_address_are_noticed_at_start() -> None:
     route = Route("/x", lambda _request: None, methods=["GET"])
     with pytest.raises(ValueError, match="two routes"):
         FrontDoor([Wing(door=Door.API, routes=[route, route])])
+
+
+@pytest.mark.case("CQ-19")
+@pytest.mark.parametrize("path", DEVICE_ADDRESSES)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(ValueError("planted"), KeyError("planted"), RecursionError(), MemoryError(), OSError(28)),
+        *(
+            StorageFailed(),
+            SealBroken(),
+            ApiTokenUnknown(),
+            ScopeMissing(),
+            Missing(),
+            OstiaryError(),
+        ),
+        TimeoutError(),
+    ],
+    ids=lambda fault: type(fault).__name__,
+)
+async def test_whatever_fails_inside_no_device_is_told_to_leave(
+    house: House, monkeypatch: pytest.MonkeyPatch, path: str, fault: Exception
+) -> None:
+    """check-in-and-commands.md 3.7: an internal exception is never 401 and never the 403 that unenrolls."""
+
+    def fail(_presented: Presented) -> Visitor:
+        raise fault
+
+    monkeypatch.setattr(house.device_door.gate, "recognize", fail)
+    async with client_at(house, AWAY) as client:
+        answer = await client.put(path, content=b"x")
+    assert answer.status_code in {400, 500, 503}
+    assert "unrecognized" not in answer.text
+    assert "planted" not in answer.text

@@ -73,7 +73,15 @@ LIST_TOKENS_OF_KIND: Final = with_columns("""
      WHERE t.tenant = ?1 AND t.id > ?2 AND t.kind = ?5
        AND (NOT ?3 OR t.state NOT IN ('superseded', 'retired', 'revoked'))
      ORDER BY t.id LIMIT ?4
-""")  # served by token_by_kind
+""")  # served by the primary key: a kind that devices bring is never far
+LIST_TOKENS_OF_RARE_KIND: Final = with_columns("""
+    SELECT $public_token FROM token t
+     WHERE t.tenant = ?1 AND t.id > ?2 AND t.kind = ?5
+       AND t.kind <> 'push' AND t.kind <> 'unlock' AND t.kind <> 'bootstrap'
+       AND t.kind <> 'identity'
+       AND (NOT ?3 OR t.state NOT IN ('superseded', 'retired', 'revoked'))
+     ORDER BY t.id LIMIT ?4
+""")  # served by token_rare_kind
 TOKEN_HISTORY: Final = with_columns("""
     SELECT $public_token FROM token t
      WHERE t.tenant = ?1
@@ -87,13 +95,16 @@ LIST_ALERTS: Final = """
 COUNT_ENROLLMENTS: Final = """
     SELECT type, state, count(*) FROM enrollment GROUP BY type, state
 """  # served by enrollment_figures
-COUNT_TOKENS: Final = (
-    "SELECT kind, state, count(*) FROM token GROUP BY kind, state"  # served by token_by_kind
-)
+COUNT_TOKENS: Final = "SELECT kind, state, number FROM token_count WHERE number > 0"
 COUNT_LIVE: Final = "SELECT count(*) FROM command"
 COUNT_WAKES: Final = "SELECT count(*) FROM wake"
 COUNT_DEAD: Final = "SELECT count(*) FROM enrollment WHERE push_dead_since IS NOT NULL"
 COUNT_ALERTS: Final = "SELECT count(*) FROM alert"
+
+_COMMON: Final = frozenset(
+    {TokenKind.PUSH, TokenKind.UNLOCK, TokenKind.BOOTSTRAP, TokenKind.IDENTITY}
+)
+"""The kinds that the index token_rare_kind leaves out."""
 
 
 class SqliteReports:
@@ -150,7 +161,8 @@ class SqliteReports:
         if kind is None:
             rows = await self._rows(LIST_TOKENS, *values)
         else:
-            rows = await self._rows(LIST_TOKENS_OF_KIND, *values, kind.value)
+            statement = LIST_TOKENS_OF_KIND if kind in _COMMON else LIST_TOKENS_OF_RARE_KIND
+            rows = await self._rows(statement, *values, kind.value)
         return tuple(token_from(row) for row in rows)
 
     async def token_history(self, tenant: TenantId, holder: Holder) -> tuple[TokenRecord, ...]:

@@ -1,0 +1,166 @@
+"""How the demo looks: a table that lives in a terminal, or plain lines where there is none."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ostiary.cli.demo_board import Board, BoardRow, Line, TokenLine
+from ostiary.cli.output import printable
+
+WIDE: Final = 108
+"""Columns that the whole table needs; in fewer, tokens become words in one line."""
+_LINES_BELOW: Final = 4
+
+_STATE_STYLE: Final = {
+    "ok": "green",
+    "enrolled": "green",
+    "unproven": "yellow",
+    "pending": "yellow",
+    "candidate": "yellow",
+    "renewing": "yellow",
+    "renew soon": "yellow",
+    "superseded": "dim",
+    "retired": "dim",
+    "out": "dim",
+    "-": "dim",
+}
+
+
+class Screen(Protocol):
+    """Where the board is shown."""
+
+    def refresh(self) -> None:
+        """Show what the board says now."""
+
+
+@contextmanager
+def open_screen(board: Board, console: Console) -> Iterator[Screen]:
+    """A live table on a terminal; elsewhere a line for everything that happens."""
+    if not console.is_terminal:
+        plain = _Plain(board, console)
+        yield plain
+        plain.refresh()
+        return
+    with Live(
+        console=console, auto_refresh=False, vertical_overflow="crop", transient=True
+    ) as live:
+        yield _Table(board, live)
+
+
+def render(board: Board, width: int, height: int) -> RenderableType:
+    """The whole picture for a terminal of this size."""
+    wide = _wide_table(board)
+    is_narrow = width < WIDE or _rows_of(board) + _LINES_BELOW + 5 > height
+    table = _narrow_table(board) if is_narrow else wide
+    return Group(
+        Text(f"Ostiary demo  {board.act}", style="bold", no_wrap=True, overflow="ellipsis"),
+        Text(),
+        table,
+        Text(),
+        *(_line(line) for line in board.lines[-_LINES_BELOW:]),
+    )
+
+
+class _Table:
+    def __init__(self, board: Board, live: Live) -> None:
+        self._board = board
+        self._live = live
+
+    def refresh(self) -> None:
+        size = self._live.console.size
+        self._live.update(render(self._board, size.width, size.height), refresh=True)
+
+
+class _Plain:
+    def __init__(self, board: Board, console: Console) -> None:
+        self._board = board
+        self._console = console
+        self._shown = 0
+        self._act = ""
+
+    def refresh(self) -> None:
+        if self._board.act != self._act:
+            self._act = self._board.act
+            self._console.print(Text(f"== {self._act}"), soft_wrap=True)
+        for line in self._board.lines[self._shown :]:
+            self._console.print(_line(line), soft_wrap=True)
+        self._shown = len(self._board.lines)
+
+
+def _rows_of(board: Board) -> int:
+    devices = len({row.serial for row in board.rows})
+    return sum(max(1, len(row.tokens)) for row in board.rows) + devices
+
+
+def _wide_table(board: Board) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in ("DEVICE", "STATE", "STEP", "LAST COMMAND", "TOKEN", "", "LIFE", "PROVEN"):
+        table.add_column(heading, no_wrap=True, overflow="ellipsis")
+    for row in board.rows:
+        if table.row_count and not row.is_user:
+            table.add_row()
+        first, *others = row.tokens or [None]
+        table.add_row(*_device_cells(row), *_token_cells(first))
+        for token in others:
+            table.add_row("", "", "", "", *_token_cells(token))
+    return table
+
+
+def _narrow_table(board: Board) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in ("DEVICE", "STATE", "STEP"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("TOKENS")
+    for row in board.rows:
+        tokens = Text(", ").join(_token_words(token) for token in row.tokens)
+        name, state, step, _ = _device_cells(row)
+        table.add_row(name, state, step, tokens)
+    return table
+
+
+def _device_cells(row: BoardRow) -> tuple[RenderableType, ...]:
+    name = Text(printable(row.name), style="" if row.is_user else "bold")
+    return (
+        Padding(name, (0, 0, 0, 2)) if row.is_user else name,
+        Text(row.state, style=_STATE_STYLE.get(row.state, "red")),
+        Text(row.step),
+        Text(printable(row.command)),
+    )
+
+
+def _token_cells(token: TokenLine | None) -> tuple[RenderableType, ...]:
+    if token is None:
+        return "", "", "", ""
+    return (
+        Text(_kind(token)),
+        Text(str(token.generation)),
+        Text(token.state, style=_STATE_STYLE.get(token.state, "red")),
+        Text(printable(token.known_by), style="" if token.is_proven else "dim"),
+    )
+
+
+def _token_words(token: TokenLine) -> Text:
+    return Text.assemble(
+        f"{_kind(token)} {token.generation} ",
+        (token.state, _STATE_STYLE.get(token.state, "red")),
+    )
+
+
+def _kind(token: TokenLine) -> str:
+    return token.kind.removeprefix("enrollment-")  # the column has no room for the whole word
+
+
+def _line(line: Line) -> Text:
+    return Text.assemble(
+        (f"{line.at:%H:%M:%S}  ", "dim"),
+        (f"{printable(line.who):<12}", "bold"),
+        printable(line.text),
+        no_wrap=True,
+        overflow="ellipsis",
+    )

@@ -1,0 +1,170 @@
+"""Where the demo plays: the server, the simulated Apple and devices, the board, and waiting for what must happen."""
+
+import asyncio
+from asyncio.subprocess import Process
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ostiary.app import SystemClock
+from ostiary.cli.demo_board import Board, BoardRow, TokenLine
+from ostiary.cli.demo_house import DemoFailed, DemoHouse
+from ostiary.cli.demo_screen import Screen
+from ostiary.cli.desk import Desk
+from ostiary_sim.connections import TlsClients
+from ostiary_sim.device import Device
+from ostiary_sim.errors import SimulationFailed
+from ostiary_sim.events import Event
+from ostiary_sim.personality import PERSONALITIES
+from ostiary_sim.users import User
+from ostiary_sim.world import SimulatedApple
+
+STEP_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 0.05
+_FRESH_SECONDS: Final = 0.25
+_LOOKS_UNTIL_STALE: Final = 10
+_LISTED: Final = {"all": "1", "limit": 500}
+
+_clock = SystemClock()
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """The means of every scene. `pause_seconds` lets a person follow."""
+
+    house: DemoHouse
+    server: Process
+    apple: SimulatedApple
+    desk: Desk
+    board: Board
+    screen: Screen
+    pause_seconds: float
+    clients: TlsClients
+    devices: list[Device] = field(default_factory=list)
+    answered: set[tuple[str, str, str, str]] = field(default_factory=set)
+    """Serial, channel, request type and status of every command that a device answered."""
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def act(self, sentence: str) -> None:
+        """Say what comes now."""
+        self.board.act = sentence
+        self._news.set()
+
+    async def pause(self) -> None:
+        """Leave time to look at what happened."""
+        await self.look()
+        await asyncio.sleep(self.pause_seconds)
+
+    def new_device(self, personality: str, name: str) -> tuple[Device, BoardRow]:
+        """A device out of its box, and its row."""
+        device = Device(
+            PERSONALITIES[personality],
+            http=self.clients,
+            push=self.apple.apns,
+            listener=self.hear,
+        )
+        self.devices.append(device)
+        row = BoardRow(name=name, serial=device.serial, channel="device", id=device.udid)
+        return device, self.board.add(row)
+
+    def new_user(self, device: Device, short_name: str) -> BoardRow:
+        """The row of somebody who is about to log in there; `know_user` completes it."""
+        name = short_name.partition("@")[0]
+        return self.board.add(
+            BoardRow(name=name, serial=device.serial, channel=short_name, is_user=True)
+        )
+
+    def know_user(self, row: BoardRow, device: Device, user: User) -> None:
+        """Say which enrollment the row is about: a Mac's users have GUIDs, a Shared iPad's their names."""
+        on_mac = user.guid if device.personality.name == "mac" else user.short_name
+        row.id = f"{device.udid}:{on_mac}"
+
+    def hear(self, event: Event) -> None:
+        """Take an event of a device."""
+        if event.what == "command_answered":
+            request_type, _, status = event.detail.partition(": ")
+            self.answered.add((event.serial, event.channel, request_type, status))
+        self.board.hear(event)
+        self._news.set()
+
+    def tell(self, command: str) -> None:
+        """Take a command line that is about to run."""
+        self.board.tell(_clock.now(), command)
+        self._news.set()
+
+    def has_answered(
+        self, row: BoardRow, request_type: str, status: str = "Acknowledged"
+    ) -> bool:
+        """Say whether the channel of this row answered such a command so."""
+        return (row.serial, row.channel, request_type, status) in self.answered
+
+    async def until(self, wanted: str, happened: Callable[[], bool]) -> None:
+        """Wait for something that must happen. Raises DemoFailed."""
+        looks = 0
+        try:
+            async with asyncio.timeout(STEP_SECONDS):
+                while not happened():
+                    self.require_server()
+                    await asyncio.sleep(_LOOK_SECONDS)
+                    looks += 1
+                    if looks % _LOOKS_UNTIL_STALE == 0:
+                        self._news.set()  # the server may know what no device told
+        except TimeoutError:
+            raise DemoFailed(
+                f"{wanted}: this did not happen within {STEP_SECONDS:.0f} seconds",
+                f"The server's log is {self.house.log}.",
+            ) from None
+
+    def require_server(self) -> None:
+        """Raises DemoFailed if the server has ended."""
+        if self.server.returncode is not None:
+            raise DemoFailed(
+                f"the server ended with {self.server.returncode} in the middle of the demo",
+                f"Its log is {self.house.log}.",
+            )
+
+    def require(self, wanted: str, *, holds: bool) -> None:
+        """Raises DemoFailed unless it holds."""
+        if not holds:
+            raise DemoFailed(f"{wanted}: this is not so", f"The server's log is {self.house.log}.")
+
+    async def played(self, name: str, doing: Awaitable[Any]) -> Any:
+        """Let a device do something; its failure is the demo's. Raises DemoFailed."""
+        try:
+            return await doing
+        except SimulationFailed as problem:
+            raise DemoFailed(f"{name}: {problem}", f"The server's log is {self.house.log}.") from None
+
+    async def look(self) -> None:
+        """Ask the server for its view and show it."""
+        devices = await self.desk.ask("GET", "/devices", params={"limit": 500})
+        commands = await self.desk.ask("GET", "/commands", params=_LISTED)
+        self.board.take(devices["items"], commands["items"], await self.ledger())
+        self.screen.refresh()
+
+    async def ledger(self) -> list[dict[str, Any]]:
+        """Every generation of every token."""
+        tokens = await self.desk.ask("GET", "/tokens", params=_LISTED)
+        items: list[dict[str, Any]] = tokens["items"]
+        return items
+
+    async def keep_looking(self) -> None:
+        """Look whenever something happened, until cancelled."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            await self.look()
+            await asyncio.sleep(_FRESH_SECONDS)
+
+
+def token(row: BoardRow, kind: str) -> TokenLine | None:
+    """The newest generation of that kind."""
+    found = [each for each in row.tokens if each.kind == kind]
+    return found[-1] if found else None
+
+
+def is_proven(row: BoardRow, kind: str) -> bool:
+    """Say whether the newest generation is in force and was shown to work."""
+    newest = token(row, kind)
+    return newest is not None and newest.state == "ok" and newest.is_proven
+
