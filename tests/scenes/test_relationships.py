@@ -299,3 +299,16 @@ async def test_a_released_device_does_not_come_back_by_a_renewal(house: House) -
         await renewed.authenticate()
     with pytest.raises(CertificateNotPaired):
         await renewed.report()
+
+
+async def test_a_new_start_with_the_old_certificate_ends_a_renewal(house: House) -> None:
+    """2.3-C with the same certificate, also while a renewal was under way."""
+    mac = await house.enrolled(MAC)
+    await mac.set_bootstrap(b"V")
+    renewed = await house.renewal_of(mac)
+    await renewed.authenticate()
+    await renewed.authenticate()
+    assert (await mac.row()).state is State.RENEWING
+    await mac.authenticate()
+    assert (await mac.row()).state is State.PENDING
+    assert await mac.get_bootstrap() == b""

@@ -6,35 +6,35 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
+from ostiary.app import SystemClock
 from ostiary.cli.background import run_async
 from ostiary.cli.demo_board import Board
 from ostiary.cli.demo_house import (
-    DemoFailed,
-    DemoHouse,
     forget_settings_of_environment,
     make_house,
     push_through,
     serve_house,
 )
 from ostiary.cli.demo_scenes import play
-from ostiary.cli.demo_screen import Screen, open_screen, render
+from ostiary.cli.demo_screen import WIDE, Screen, open_screen, render
 from ostiary.cli.demo_stage import Stage
 from ostiary.cli.desk import open_desk
 from ostiary.cli.output import say
-from ostiary.settings import Places
 from ostiary_sim.connections import TlsClients
 from ostiary_sim.world import SimulatedApple
 
 PAUSE_SECONDS: Final = 2.5
 _ENDINGS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED: Final = 130
+_LOOK_SECONDS: Final = 5.0
 
 
 def demo(
@@ -61,22 +61,111 @@ def demo(
 
 
 async def _run(data: Path, *, keep: bool, pause_seconds: float) -> None:
-    """The demo until it ends or somebody ends it."""
+    """The demo until it ends, or somebody ends it."""
     playing = asyncio.ensure_future(_perform(data, keep=keep, pause_seconds=pause_seconds))
-    loop = asyncio.get_running_loop()
-    for number in _ENDINGS:
-        loop.add_signal_handler(number, playing.cancel)
+    _on_ending(playing.cancel)
     try:
         await playing
     except asyncio.CancelledError:
-        if Places(data).settings_file.exists():
-            say(f"Ended before its end. What there is of it is in {data}.")
+        say(f"Ended early; nothing runs any more. What there is of it is in {data}.")
         raise typer.Exit(_INTERRUPTED) from None
 
 
 async def _perform(data: Path, *, keep: bool, pause_seconds: float) -> None:
+    board = Board()
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
     began = time.monotonic()
-    board, console = Board(), Console(highlight=False)
+    try:
+        with open_screen(board, console) as screen:
+            async with _open_stage(data, board, screen, pause_seconds) as stage:
+                await play(stage, stay=keep)
+                seconds = time.monotonic() - began
+                if keep:
+                    await _stay(stage)
+    finally:
+        if board.rows:
+            console.print(render(board, console.width, sys.maxsize))
+    _say_what_happened(data, stage, seconds)
+
+
+@asynccontextmanager
+async def _open_stage(
+    data: Path, board: Board, screen: Screen, pause_seconds: float
+) -> AsyncIterator[Stage]:
+    """A new house that is served, an Apple, and no device yet; all of it gone afterwards but the files."""
+
+    def tell(command: str) -> None:
+        board.tell(SystemClock().now(), command)
+        screen.refresh()
+
+    board.act = "A new installation, and a server"
+    house = await make_house(data, tell)
     async with AsyncExitStack() as stack:
-        screen = stack.enter_context(open_screen(board, console))
-        ...
+        apple = await stack.enter_async_context(SimulatedApple(data / "apple"))
+        push_through(house, apple.port, apple.ca_file)
+        server = await stack.enter_async_context(serve_house(house))
+        desk = await stack.enter_async_context(open_desk(data))
+        clients = TlsClients(house.ca_file)
+        stack.push_async_callback(clients.aclose)
+        stage = Stage(
+            house=house,
+            server=server,
+            apple=apple,
+            desk=desk,
+            board=board,
+            screen=screen,
+            pause_seconds=pause_seconds,
+            clients=clients,
+        )
+        stack.push_async_callback(stage.close)
+        async with stage.looked_at():
+            yield stage
+
+
+async def _stay(stage: Stage) -> None:
+    """Let everything run until Ctrl-C."""
+    stop = asyncio.Event()
+    _on_ending(stop.set)
+    stage.act(
+        f"Running until Ctrl-C. Try: {_program()} push {stage.devices[1].udid} --data {stage.house.data}"
+    )
+    while not stop.is_set():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await stop.wait()
+        if not stop.is_set():
+            stage.require_server()
+            await stage.come_back()
+
+
+def _on_ending(act: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in _ENDINGS:
+        loop.add_signal_handler(number, act)
+
+
+def _say_what_happened(data: Path, stage: Stage, seconds: float) -> None:
+    accepted = [each for each in stage.apple.apns.requests if each.verdict.reason is None]
+    users = sum(row.is_user for row in stage.board.rows)
+    udid, program = stage.devices[0].udid, _program()
+    print()
+    print(
+        f"Every step happened, in {seconds:.0f} seconds: {len(stage.devices)} devices and {users} users,"
+        f" {len(accepted)} pushes over HTTP/2, {len(stage.answered)} answers to commands."
+    )
+    print(
+        f"Its files are in {data}; the server's log is {stage.house.log.name} there. Look closer:"
+    )
+    print(f"  {program} token list --all --data {data}")
+    print(f"  {program} token history {udid} --data {data}")
+    print(f"  {program} device show {udid} --data {data}")
+    print(f"  {program} queue list --all --data {data}")
+
+
+def _program() -> str:
+    """How this program was called, as a person would type it here."""
+    called = Path(sys.argv[0])
+    if not called.is_absolute() or called.name != "ostiary":
+        return "ostiary"
+    here = os.path.relpath(called)
+    return str(called) if here.startswith("..") else here

@@ -58,7 +58,7 @@ class BoardRow:
     id: str = ""
     """The enrollment id; empty before there is one."""
     challenge: str = ""
-    """Whose invitation it came with: the holder of an enrollment challenge."""
+    """The holder of the enrollment challenge in its profile."""
     step: str = "waits"
     state: str = "-"
     command: str = ""
@@ -116,7 +116,7 @@ class Board:
             row.command = _last_command([each for each in commands if each["enrollment"] == row.id])
             row.tokens = _tokens([each for each in tokens if each["holder"] in _holders(row)])
 
-    def challenges(self, tokens: list[dict[str, Any]]) -> set[str]:
+    def new_challenges(self, tokens: list[dict[str, Any]]) -> set[str]:
         """The holders of those enrollment challenges that no row owns yet."""
         owned = {row.challenge for row in self.rows}
         return {

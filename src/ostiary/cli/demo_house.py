@@ -130,7 +130,7 @@ def _command(*words: str) -> list[str]:
 async def _until_ready(process: Process, ready: Path, log: Path) -> None:
     try:
         async with asyncio.timeout(START_SECONDS):
-            while not ready.exists():
+            while not _is_there(ready):
                 if process.returncode is not None:
                     raise DemoFailed(
                         f"the server ended with {process.returncode} instead of starting",
@@ -141,6 +141,10 @@ async def _until_ready(process: Process, ready: Path, log: Path) -> None:
         raise DemoFailed(
             f"the server was not ready after {START_SECONDS:.0f} seconds", f"Its log is {log}."
         ) from None
+
+
+def _is_there(file: Path) -> bool:
+    return file.exists()
 
 
 async def _end(process: Process) -> int:

@@ -2,6 +2,7 @@
 
 import plistlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -10,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ostiary.cli.demo_board import BoardRow
-from ostiary.cli.demo_stage import Stage, is_proven, token
+from ostiary.cli.demo_stage import Stage, has_state, is_proven, token
 from ostiary_sim.device import Device
 
 _FIRST_COMMANDS: Final = ("DeviceInformation", "SecurityInfo")
@@ -67,11 +68,15 @@ async def get_push_certificate(stage: Stage) -> None:
 async def enroll_everybody(stage: Stage) -> Cast:
     """Four devices and three users; the Mac hands over its bootstrap token when its user logs in."""
     rows: dict[str, BoardRow] = {}
-    stage.act("An iPhone enrolls: invitation, signed profile, SCEP identity, Authenticate, TokenUpdate")
+    stage.act(
+        "An iPhone enrolls: invitation, signed profile, SCEP identity, Authenticate, TokenUpdate"
+    )
     iphone, rows["iphone"] = await enroll(stage, "iphone", "iPhone")
     stage.act("An iPad enrolls; like the iPhone it brings an unlock token, sent only this once")
     ipad, rows["ipad"] = await enroll(stage, "ipad", "iPad")
-    stage.act("A Shared iPad enrolls, and two pupils log in: each is a channel with its own push token")
+    stage.act(
+        "A Shared iPad enrolls, and two pupils log in: each is a channel with its own push token"
+    )
     shared, rows["shared"] = await enroll(stage, "shared-ipad", "Shared iPad")
     for name in ("ada", "grace"):
         rows[f"shared/{name}"] = await log_in(stage, shared, f"{name}@school.example")
@@ -90,15 +95,16 @@ async def enroll_everybody(stage: Stage) -> Cast:
 async def enroll(stage: Stage, personality: str, name: str) -> tuple[Device, BoardRow]:
     """One device, from its invitation to its first TokenUpdate."""
     device, row = stage.new_device(personality, name)
-    known = {each["holder"] for each in await stage.ledger()}
     invitation = await stage.house.ask("enroll", "invite", "--serial", device.serial)
-    new = stage.board.challenges(await stage.ledger()) - known
-    stage.require("an invitation is one new enrollment challenge", holds=len(new) == 1)
+    document = await stage.played(
+        f"the {name} gets its profile", device.fetch_profile(invitation["url"])
+    )
+    new = stage.board.new_challenges(await stage.ledger())
+    stage.require("a profile holds one new enrollment challenge", holds=len(new) == 1)
     row.challenge = new.pop()
     await stage.pause()
-    document = await stage.played(f"the {name} gets its profile", device.fetch_profile(invitation["url"]))
     await stage.played(f"the {name} enrolls", device.enroll(document))
-    await stage.until(f"the {name} is enrolled", lambda: row.state == "enrolled")
+    await stage.until(f"the {name} is enrolled", partial(has_state, row, "enrolled"))
     await stage.until(f"the {name} has a push token", lambda: token(row, "push") is not None)
     return device, row
 
@@ -108,7 +114,7 @@ async def log_in(stage: Stage, device: Device, short_name: str) -> BoardRow:
     row = stage.new_user(device, short_name)
     user = await stage.played(f"{short_name} logs in", device.user_login(short_name))
     stage.know_user(row, device, user)
-    await stage.until(f"{short_name} is enrolled", lambda: row.state == "enrolled")
+    await stage.until(f"{short_name} is enrolled", partial(has_state, row, "enrolled"))
     return row
 
 
@@ -116,13 +122,11 @@ async def wake_everybody(stage: Stage, cast: Cast) -> None:
     """The first pushes, two seconds after the TokenUpdates, and the commands every enrollment begins with."""
     stage.act("Apple's push service wakes every device; each comes back and answers")
     for row in cast.device_rows:
-        await stage.until(
-            f"the {row.name} answers {' and '.join(_FIRST_COMMANDS)}",
-            lambda row=row: all(stage.has_answered(row, word) for word in _FIRST_COMMANDS),
-        )
-        await stage.until(
-            f"the {row.name}'s push token is proven", lambda row=row: is_proven(row, "push")
-        )
+        for word in _FIRST_COMMANDS:
+            await stage.until(
+                f"the {row.name} answers {word}", partial(stage.has_answered, row, word)
+            )
+        await stage.until(f"the {row.name}'s push token is proven", partial(is_proven, row, "push"))
     await stage.pause()
 
 
@@ -140,15 +144,13 @@ async def wake_users(stage: Stage, cast: Cast) -> None:
     for row in pupils:
         await stage.until(
             f"{row.name} answers on the Shared iPad",
-            lambda row=row: stage.has_answered(row, "ProfileList"),
+            partial(stage.has_answered, row, "ProfileList"),
         )
     await stage.until(
         "the Mac installs a profile for its user", lambda: stage.has_answered(ada, "InstallProfile")
     )
     for row in cast.users:
-        await stage.until(
-            f"{row.name}'s push token is proven", lambda row=row: is_proven(row, "push")
-        )
+        await stage.until(f"{row.name}'s push token is proven", partial(is_proven, row, "push"))
     await stage.pause()
 
 
@@ -198,7 +200,9 @@ async def fetch_bootstrap_token(stage: Stage, cast: Cast) -> None:
 
 async def clear_passcode(stage: Stage, cast: Cast) -> None:
     """The token that came once, with the first TokenUpdate, opens the iPhone now."""
-    stage.act("The iPhone's passcode is cleared with the unlock token that came once, at enrollment")
+    stage.act(
+        "The iPhone's passcode is cleared with the unlock token that came once, at enrollment"
+    )
     iphone, row = cast.iphone, cast.rows["iphone"]
     stage.require("the iPhone has a passcode", holds=iphone.passcode_set)
     await stage.house.ask("enqueue", iphone.udid, "clear-passcode")
@@ -220,7 +224,7 @@ async def leave(stage: Stage, cast: Cast, *, stay: bool) -> None:
         await stage.played(f"the {row.name} leaves", device.remove_profile())
     gone = [row for row in cast.rows.values() if row.serial in {one.serial for one in leaving}]
     for row in gone:
-        await stage.until(f"{row.name} is out", lambda row=row: row.state == "out")
+        await stage.until(f"{row.name} is out", partial(has_state, row, "out"))
     await stage.pause()
 
 

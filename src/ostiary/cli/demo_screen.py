@@ -105,7 +105,8 @@ def _wide_table(board: Board) -> Table:
     for row in board.rows:
         if table.row_count and not row.is_user:
             table.add_row()
-        first, *others = row.tokens or [None]
+        tokens: list[TokenLine | None] = [*row.tokens] or [None]
+        first, *others = tokens
         table.add_row(*_device_cells(row), *_token_cells(first))
         for token in others:
             table.add_row("", "", "", "", *_token_cells(token))

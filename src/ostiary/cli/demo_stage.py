@@ -2,9 +2,12 @@
 
 import asyncio
 from asyncio.subprocess import Process
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+import httpx
 
 from ostiary.app import SystemClock
 from ostiary.cli.demo_board import Board, BoardRow, TokenLine
@@ -23,7 +26,7 @@ STEP_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 0.05
 _FRESH_SECONDS: Final = 0.25
 _LOOKS_UNTIL_STALE: Final = 10
-_LISTED: Final = {"all": "1", "limit": 500}
+_MOST: Final = 500
 
 _clock = SystemClock()
 
@@ -92,9 +95,7 @@ class Stage:
         self.board.tell(_clock.now(), command)
         self._news.set()
 
-    def has_answered(
-        self, row: BoardRow, request_type: str, status: str = "Acknowledged"
-    ) -> bool:
+    def has_answered(self, row: BoardRow, request_type: str, status: str = "Acknowledged") -> bool:
         """Say whether the channel of this row answered such a command so."""
         return (row.serial, row.channel, request_type, status) in self.answered
 
@@ -133,28 +134,61 @@ class Stage:
         try:
             return await doing
         except SimulationFailed as problem:
-            raise DemoFailed(f"{name}: {problem}", f"The server's log is {self.house.log}.") from None
+            raise DemoFailed(
+                f"{name}: {problem}", f"The server's log is {self.house.log}."
+            ) from None
 
     async def look(self) -> None:
         """Ask the server for its view and show it."""
-        devices = await self.desk.ask("GET", "/devices", params={"limit": 500})
-        commands = await self.desk.ask("GET", "/commands", params=_LISTED)
-        self.board.take(devices["items"], commands["items"], await self.ledger())
+        devices = await self._ask("/devices")
+        commands = await self._ask("/commands")
+        self.board.take(devices, commands, await self.ledger())
         self.screen.refresh()
 
     async def ledger(self) -> list[dict[str, Any]]:
         """Every generation of every token."""
-        tokens = await self.desk.ask("GET", "/tokens", params=_LISTED)
-        items: list[dict[str, Any]] = tokens["items"]
+        return await self._ask("/tokens")
+
+    async def _ask(self, path: str) -> list[dict[str, Any]]:
+        try:
+            answer = await self.desk.ask("GET", path, params={"all": "1", "limit": _MOST})
+        except httpx.HTTPError:
+            raise DemoFailed(
+                "the server does not answer any more", f"Its log is {self.house.log}."
+            ) from None
+        items: list[dict[str, Any]] = answer["items"]
         return items
 
-    async def keep_looking(self) -> None:
-        """Look whenever something happened, until cancelled."""
+    @asynccontextmanager
+    async def looked_at(self) -> AsyncIterator[None]:
+        """Show what happens while the block runs. Raises what it raises, and DemoFailed."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                looking = group.create_task(self._keep_looking())
+                yield
+                looking.cancel()
+        except BaseExceptionGroup as several:
+            raise several.exceptions[0] from None
+
+    async def _keep_looking(self) -> None:
+        """Look whenever something happened."""
         while True:
             await self._news.wait()
             self._news.clear()
             await self.look()
             await asyncio.sleep(_FRESH_SECONDS)
+
+    async def come_back(self) -> None:
+        """Let devices come that would come by themselves, and look."""
+        for device in self.devices:
+            if device.profile is not None:
+                await device.poll()
+        self._news.set()
+
+    async def close(self) -> None:
+        """The devices fall silent; none of them leaves."""
+        for device in self.devices:
+            await device.close()
 
 
 def token(row: BoardRow, kind: str) -> TokenLine | None:
@@ -163,8 +197,12 @@ def token(row: BoardRow, kind: str) -> TokenLine | None:
     return found[-1] if found else None
 
 
+def has_state(row: BoardRow, state: str) -> bool:
+    """Say whether the server says so of this enrollment."""
+    return row.state == state
+
+
 def is_proven(row: BoardRow, kind: str) -> bool:
     """Say whether the newest generation is in force and was shown to work."""
     newest = token(row, kind)
     return newest is not None and newest.state == "ok" and newest.is_proven
-

@@ -9,6 +9,7 @@ from ostiary import __version__
 from ostiary.cli import (
     api_token,
     apns,
+    demo,
     device,
     doctor,
     enqueue,
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 app.command("init")(init.init)
 app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("enqueue")(enqueue.enqueue)
 app.command("push")(push.push)

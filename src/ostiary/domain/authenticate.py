@@ -211,8 +211,8 @@ def _first_proof(credential: Credential | None, message: Authenticate) -> Proof:
 def _again(device: Enrollment, arrival: Arrival) -> Change[AuthenticateAnswer]:
     """The certificate that is bound here authenticates again."""
     message, now = arrival.message, arrival.now
-    binding_is_new = device.state is State.RENEWING
-    if device.state is State.PENDING or binding_is_new:
+    renews = device.renewing_fingerprint == arrival.identity.fingerprint
+    if device.state is State.PENDING or (device.state is State.RENEWING and renews):
         # A retry of the same installation: what came since the first try stays.
         row = replace(device, facts=message.facts, topic=message.topic)
         return Change(at=now, answer=Accepted(), rows=(row,), seen=row.key)
@@ -254,6 +254,7 @@ def _start_over(device: Enrollment, arrival: Arrival, proof: Proof) -> Change[Au
         topic=message.topic,
         authenticated_at=now,
         released_at=None,
+        renewing_fingerprint=None,
         enrolled_at=None,
         push=None,
         push_dead_since=None,
@@ -282,6 +283,7 @@ def _renew(current: Enrollment, arrival: Arrival) -> Change[AuthenticateAnswer]:
     row = replace(
         current,
         state=State.RENEWING,
+        renewing_fingerprint=identity.fingerprint,
         facts=arrival.message.facts,
         authenticated_at=now,
         token_updates=0,

@@ -63,7 +63,8 @@ def apply_report(seen: Snapshot, report: Report) -> Change[ReportAnswer]:
     if base is device:
         return served
     if channel.key == device.key and served.rows:
-        return replace(served, rows=tuple(replace(row, state=base.state) for row in served.rows))
+        rows = (replace(row, state=base.state, renewing_fingerprint=None) for row in served.rows)
+        return replace(served, rows=tuple(rows))
     return replace(served, rows=(*served.rows, base))
 
 

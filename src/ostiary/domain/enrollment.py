@@ -102,6 +102,8 @@ class Enrollment:
     user_long_name: str | None = None
     profile: InstalledProfile | None = None
     session: UserSession | None = None
+    renewing_fingerprint: Fingerprint | None = None
+    """While RENEWING: the new certificate. Requests by another one mean that the renewal failed. (2.4 row 8)"""
     accepted_fingerprint: Fingerprint | None = None
     """An operator vouched for this certificate; its next message binds it, once. (3.8 rule 6)"""
     token_updates: int = 0

@@ -66,14 +66,16 @@ def speaks_for(device: Enrollment, channel: Channel) -> bool:
 
 def uses_old_certificate(seen: Snapshot, device: Enrollment) -> bool:
     """Whether a renewing device came with the certificate it had before. (2.4 row 8)"""
-    binding = seen.binding
-    renewing = device.state is State.RENEWING
-    return renewing and binding is not None and binding.bound_at < device.authenticated_at
+    if device.state is not State.RENEWING or seen.binding is None:
+        return False
+    return seen.binding.fingerprint != device.renewing_fingerprint
 
 
 def rolled_back(seen: Snapshot, device: Enrollment) -> Enrollment:
     """The device row after a request: a renewal that failed on the device is over, both certificates stay bound."""
-    return replace(device, state=State.ENROLLED) if uses_old_certificate(seen, device) else device
+    if not uses_old_certificate(seen, device):
+        return device
+    return replace(device, state=State.ENROLLED, renewing_fingerprint=None)
 
 
 def require_enrolled(state: State, device_id: EnrollmentId, *, enrolled: bool) -> None:

@@ -88,6 +88,7 @@ def _on_device_channel(
     row = replace(
         before,
         state=State.ENROLLED,
+        renewing_fingerprint=None,
         topic=message.push.topic,
         enrolled_at=now if enrolls else before.enrolled_at,
         push=push.pointer,

@@ -87,7 +87,7 @@ ENROLLMENT_COLUMNS: Final = (
     "bootstrap_record", "bootstrap_digest", "bootstrap_received_at", "bootstrap_arrived_at",
     "awaiting", "not_on_console", "user_short_name", "user_long_name",
     "access_rights", "capabilities", "has_session", "session_nonce", "session_token",
-    "accepted_fingerprint", "token_updates", "version",
+    "renewing_fingerprint", "accepted_fingerprint", "token_updates", "version",
 )  # fmt: skip
 BINDING_COLUMNS: Final = (
     "fingerprint", "tenant", "enrollment_key", "proof", "bound_at", "not_after", "superseded_at",
@@ -140,7 +140,7 @@ def enrollment_from(row: Row) -> Enrollment:
         bootstrap_record, bootstrap_digest, bootstrap_received_at, bootstrap_arrived_at,
         awaiting, not_on_console, user_short_name, user_long_name,
         access_rights, capabilities, has_session, session_nonce, session_token,
-        accepted_fingerprint, token_updates, version,
+        renewing_fingerprint, accepted_fingerprint, token_updates, version,
     ) = row  # fmt: skip
     return Enrollment(
         key=key,
@@ -181,6 +181,7 @@ def enrollment_from(row: Row) -> Enrollment:
         user_long_name=user_long_name,
         profile=profile_from(access_rights, capabilities),
         session=UserSession(nonce=session_nonce, auth_token=session_token) if has_session else None,
+        renewing_fingerprint=renewing_fingerprint,
         accepted_fingerprint=accepted_fingerprint,
         token_updates=token_updates,
         version=version,
@@ -207,7 +208,7 @@ def enrollment_values(row: Enrollment) -> Row:
         session is not None,
         None if session is None else session.nonce,
         None if session is None else session.auth_token,
-        row.accepted_fingerprint, row.token_updates, row.version + 1,
+        row.renewing_fingerprint, row.accepted_fingerprint, row.token_updates, row.version + 1,
     )  # fmt: skip
 
 

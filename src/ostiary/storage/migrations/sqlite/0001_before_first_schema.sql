@@ -48,6 +48,7 @@ CREATE TABLE enrollment (
     has_session            INTEGER NOT NULL,
     session_nonce          TEXT,
     session_token          BLOB,
+    renewing_fingerprint   TEXT,
     accepted_fingerprint   TEXT,
     token_updates          INTEGER NOT NULL,
     version                INTEGER NOT NULL
