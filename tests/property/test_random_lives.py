@@ -40,6 +40,7 @@ USERS = {
 }
 VALUES = (b"one", b"two", b"three" * 40)
 REQUEST_TYPES = ("ClearPasscode", "DeviceLock", "ProfileList", "SecurityInfo", "DeviceConfigured")
+NOBODYS = "00000000-0000-0000-0000-00000000BAD0"
 PAUSES = (
     timedelta(seconds=2),
     timedelta(minutes=1),
@@ -217,12 +218,17 @@ class Lives(RuleBasedStateMachine):
                 return
             command = self.report(actor, status, command, user=user)
 
-    @rule(number=actors, user=st.booleans(), status=statuses, again=st.booleans())
-    def repeat_a_report(self, number: int, user: bool, status: str, again: bool) -> None:
-        """The last answer was lost, or the report comes from another life: nobody knows its UUID."""
+    @rule(number=actors, user=st.booleans(), status=statuses, which=st.integers(-2, 7))
+    def repeat_a_report(self, number: int, user: bool, status: str, which: int) -> None:
+        """A report that nobody waits for: the last answer was lost, or it comes from another life."""
         actor = self.actor(number)
-        known = self.in_hand.get((actor.certificate, user)) if again else None
-        self.report(actor, status, known or "00000000-0000-0000-0000-00000000BAD0", user=user)
+        tables = self.twins.tables
+        known = [uuid for _, uuid in (*tables.commands, *tables.closed)]
+        if which >= 0 and known:
+            uuid: str | None = known[which % len(known)]
+        else:
+            uuid = self.in_hand.get((actor.certificate, user)) if which == -1 else NOBODYS
+        self.report(actor, status, uuid or NOBODYS, user=user)
 
     def report(self, actor: Actor, status: str, uuid: str | None, *, user: bool) -> str | None:
         """Send a report; the CommandUUID that came back."""
@@ -343,9 +349,13 @@ class Lives(RuleBasedStateMachine):
     def wait(self, pause: timedelta) -> None:
         self.twins.clock.moment += pause
 
-    @rule(result=st.sampled_from(("taken", "taken", "not taken", "dead")))
-    def push(self, result: str) -> None:
-        """Whoever is due is pushed; nobody who may not be."""
+    @rule(result=st.sampled_from(("taken", "taken", "not taken", "dead")), sooner=st.booleans())
+    def push(self, result: str, sooner: bool) -> None:
+        """Whoever is due is pushed, once it is; nobody who may not be."""
+        wakes = self.twins.tables.wakes.values()
+        if sooner and wakes:
+            clock = self.twins.clock
+            clock.moment = max(clock.moment, min(wake.due_at for wake in wakes))
         now = self.twins.clock.now()
 
         async def claim(house: House) -> tuple[DueWake, ...]:

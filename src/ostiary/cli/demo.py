@@ -24,14 +24,14 @@ from ostiary.cli.demo_house import (
     serve_house,
 )
 from ostiary.cli.demo_scenes import play
-from ostiary.cli.demo_screen import WIDE, Screen, open_screen, render
+from ostiary.cli.demo_screen import WIDE, Screen, open_screen, render_end
 from ostiary.cli.demo_stage import Stage
 from ostiary.cli.desk import open_desk
 from ostiary.cli.output import say
 from ostiary_sim.connections import TlsClients
 from ostiary_sim.world import SimulatedApple
 
-PAUSE_SECONDS: Final = 2.5
+PAUSE_SECONDS: Final = 2.0
 _ENDINGS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED: Final = 130
 _LOOK_SECONDS: Final = 5.0
@@ -84,7 +84,7 @@ async def _perform(data: Path, *, keep: bool, pause_seconds: float) -> None:
                     await _stay(stage)
     finally:
         if board.rows:
-            console.print(render(board, console.width, sys.maxsize))
+            console.print(render_end(board, console.width))
     _say_what_happened(data, stage, seconds)
 
 

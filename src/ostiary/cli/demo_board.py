@@ -10,21 +10,22 @@ from ostiary_sim.events import Event
 
 KINDS: Final = ("enrollment-challenge", "identity", "push", "unlock", "bootstrap")
 
-_WORDS: Final[Mapping[str, str]] = {
-    "identity_issued": "got an identity",
-    "authenticated": "Authenticate sent",
-    "token_update_accepted": "TokenUpdate sent",
-    "user_logged_in": "logged in",
-    "user_logged_out": "logged out",
-    "push_received": "woken by a push",
-    "command_answered": "answered",
-    "bootstrap_token_escrowed": "token escrowed",
-    "bootstrap_token_fetched": "token fetched",
-    "passcode_cleared": "passcode cleared",
-    "checked_out": "checked out",
-    "profile_removed": "left management",
+_STEPS: Final[Mapping[str, tuple[str, str]]] = {
+    "identity_issued": ("got an identity", "got its identity certificate by SCEP"),
+    "authenticated": ("authenticated", "Authenticate is accepted, and the certificate bound"),
+    "token_update_accepted": ("tokens are sent", "TokenUpdate is accepted: its tokens are on disk"),
+    "user_logged_in": ("logged in", "logged in"),
+    "push_received": ("woken by a push", "was woken by a push"),
+    "command_answered": ("answered", "answered"),
+    "bootstrap_token_escrowed": ("token escrowed", "its bootstrap token is escrowed"),
+    "bootstrap_token_fetched": ("token fetched", "got its bootstrap token back"),
+    "passcode_cleared": ("passcode cleared", "its passcode is cleared"),
+    "checked_out": ("checked out", "CheckOut is accepted"),
+    "profile_removed": ("left management", "removed its enrollment profile"),
 }
+"""What an event is called in the table, and in a line below it."""
 _UUID: Final = re.compile(r" [0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}")
+_OMITTED: Final = ("the device ", "came with ")
 _MARKS: Final[Mapping[str, str]] = {
     "queued": "queued",
     "sent": "sent",
@@ -51,6 +52,8 @@ class BoardRow:
     """A device, or one of its users."""
 
     name: str
+    who: str
+    """The name for lines that stand alone."""
     serial: str
     channel: str
     """`device`, or a user's short name."""
@@ -92,12 +95,13 @@ class Board:
     def hear(self, event: Event) -> None:
         """Take what a device said about itself."""
         row = self._row_of(event)
-        word = _WORDS.get(event.what)
-        if row is None or word is None:
+        words = _STEPS.get(event.what)
+        if row is None or words is None:
             return
-        row.step = word
-        text = f"{word} {event.detail}" if event.what == "command_answered" else word
-        self.lines.append(Line(at=event.at, who=row.name.strip(), text=text))
+        row.step, text = words
+        if event.what == "command_answered":
+            text = f"{text} {event.detail}"
+        self.lines.append(Line(at=event.at, who=row.who, text=text))
 
     def tell(self, at: datetime, text: str) -> None:
         """Add what a person did."""
@@ -160,5 +164,8 @@ def _tokens(tokens: list[dict[str, Any]]) -> list[TokenLine]:
 
 
 def _short(text: str) -> str:
-    """The sentence without a command's UUID, and without the word that every sentence here begins with."""
-    return _UUID.sub("", text).removeprefix("the device ")
+    """The sentence without a command's UUID, and without words that go without saying here."""
+    text = _UUID.sub("", text)
+    for omitted in _OMITTED:
+        text = text.removeprefix(omitted)
+    return text

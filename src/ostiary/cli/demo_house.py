@@ -3,11 +3,12 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ LOG_NAME: Final = "server.log"
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 0.05
+_AS_JSON: Final = ("-o", "json")
+_ID: Final = re.compile(r"\b([0-9A-F]{8})-[0-9A-F-]{16,27}")
+_ABBREVIATED: Final = r"\1…"
 _APNS_TABLE: Final = "[apns]\n"
 
 Tell = Callable[[str], None]
@@ -54,7 +58,7 @@ class DemoHouse:
 
     async def run(self, *words: str) -> str:
         """Run `ostiary …` as a person would; its standard output. Raises DemoFailed with its own words."""
-        self.tell(f"ostiary {' '.join(words)}")
+        self.tell(self._as_typed(words))
         process = await asyncio.create_subprocess_exec(
             *_command(*words, "--data", str(self.data)), stdout=PIPE, stderr=PIPE
         )
@@ -73,7 +77,12 @@ class DemoHouse:
 
     async def ask(self, *words: str) -> Any:
         """The JSON that a command prints."""
-        return json.loads(await self.run(*words, "-o", "json"))
+        return json.loads(await self.run(*words, *_AS_JSON))
+
+    def _as_typed(self, words: Sequence[str]) -> str:
+        """A command line that fits on a line: ids abbreviated, files named as seen from the data directory."""
+        typed = " ".join(words).removesuffix(" ".join(_AS_JSON)).rstrip()
+        return f"ostiary {_ID.sub(_ABBREVIATED, typed.replace(f'{self.data}/', ''))}"
 
 
 async def make_house(data: Path, tell: Tell) -> DemoHouse:

@@ -13,9 +13,19 @@ from rich.text import Text
 from ostiary.cli.demo_board import Board, BoardRow, Line, TokenLine
 from ostiary.cli.output import printable
 
-WIDE: Final = 108
-"""Columns that the whole table needs; in fewer, tokens become words in one line."""
-_LINES_BELOW: Final = 4
+_COLUMNS: Final = {
+    "DEVICE": 11,
+    "STATE": 8,
+    "STEP": 16,
+    "LAST COMMAND": 22,
+    "TOKEN": 11,
+    "LIFE": 10,
+    "PROVEN BY": 26,
+}
+"""Headings of the whole table, and the width that each column needs: fixed, so that nothing jumps."""
+WIDE: Final = sum(_COLUMNS.values()) + len(_COLUMNS) - 1
+_LINES: Final = (4, 12)
+"""How many lines of what happened stand below the table: at least, at most."""
 
 _STATE_STYLE: Final = {
     "ok": "green",
@@ -54,17 +64,22 @@ def open_screen(board: Board, console: Console) -> Iterator[Screen]:
 
 
 def render(board: Board, width: int, height: int) -> RenderableType:
-    """The whole picture for a terminal of this size."""
-    wide = _wide_table(board)
-    is_narrow = width < WIDE or _rows_of(board) + _LINES_BELOW + 5 > height
-    table = _narrow_table(board) if is_narrow else wide
+    """The whole picture for a terminal of this size; tokens become words in one line where it is small."""
+    least, most = _LINES
+    room = height - _rows_of(board) - 5
+    table = _wide_table(board) if width >= WIDE and room >= least else _narrow_table(board)
     return Group(
         Text(f"Ostiary demo  {board.act}", style="bold", no_wrap=True, overflow="ellipsis"),
         Text(),
         table,
         Text(),
-        *(_line(line) for line in board.lines[-_LINES_BELOW:]),
+        *(_line(line) for line in board.lines[-min(max(room, least), most) :]),
     )
+
+
+def render_end(board: Board, width: int) -> RenderableType:
+    """The last state of the table alone."""
+    return _wide_table(board) if width >= WIDE else _narrow_table(board)
 
 
 class _Table:
@@ -94,14 +109,15 @@ class _Plain:
 
 
 def _rows_of(board: Board) -> int:
-    devices = len({row.serial for row in board.rows})
-    return sum(max(1, len(row.tokens)) for row in board.rows) + devices
+    """Lines of the whole table below its headings."""
+    gaps = len({row.serial for row in board.rows}) - 1
+    return sum(max(1, len(row.tokens)) for row in board.rows) + max(0, gaps)
 
 
 def _wide_table(board: Board) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in ("DEVICE", "STATE", "STEP", "LAST COMMAND", "TOKEN", "", "LIFE", "PROVEN"):
-        table.add_column(heading, no_wrap=True, overflow="ellipsis")
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    for heading, width in _COLUMNS.items():
+        table.add_column(heading, width=width, no_wrap=True, overflow="ellipsis")
     for row in board.rows:
         if table.row_count and not row.is_user:
             table.add_row()
@@ -114,7 +130,7 @@ def _wide_table(board: Board) -> Table:
 
 
 def _narrow_table(board: Board) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     for heading in ("DEVICE", "STATE", "STEP"):
         table.add_column(heading, no_wrap=True)
     table.add_column("TOKENS")
@@ -137,12 +153,12 @@ def _device_cells(row: BoardRow) -> tuple[RenderableType, ...]:
 
 def _token_cells(token: TokenLine | None) -> tuple[RenderableType, ...]:
     if token is None:
-        return "", "", "", ""
+        return "", "", ""
+    known_by = printable(token.known_by)
     return (
-        Text(_kind(token)),
-        Text(str(token.generation)),
+        Text(f"{_kind(token)} {token.generation}"),
         Text(token.state, style=_STATE_STYLE.get(token.state, "red")),
-        Text(printable(token.known_by), style="" if token.is_proven else "dim"),
+        Text(known_by) if token.is_proven else Text(f"({known_by})", style="dim"),
     )
 
 
@@ -160,7 +176,7 @@ def _kind(token: TokenLine) -> str:
 def _line(line: Line) -> Text:
     return Text.assemble(
         (f"{line.at:%H:%M:%S}  ", "dim"),
-        (f"{printable(line.who):<12}", "bold"),
+        (f"{printable(line.who):<18}", "bold"),
         printable(line.text),
         no_wrap=True,
         overflow="ellipsis",

@@ -67,14 +67,21 @@ class Stage:
             listener=self.hear,
         )
         self.devices.append(device)
-        row = BoardRow(name=name, serial=device.serial, channel="device", id=device.udid)
+        row = BoardRow(name=name, who=name, serial=device.serial, channel="device", id=device.udid)
         return device, self.board.add(row)
 
     def new_user(self, device: Device, short_name: str) -> BoardRow:
         """The row of somebody who is about to log in there; `know_user` completes it."""
         name = short_name.partition("@")[0]
+        whose = next(row.name for row in self.board.rows if row.serial == device.serial)
         return self.board.add(
-            BoardRow(name=name, serial=device.serial, channel=short_name, is_user=True)
+            BoardRow(
+                name=name,
+                who=f"{name} ({whose})",
+                serial=device.serial,
+                channel=short_name,
+                is_user=True,
+            )
         )
 
     def know_user(self, row: BoardRow, device: Device, user: User) -> None:
@@ -88,11 +95,6 @@ class Stage:
             request_type, _, status = event.detail.partition(": ")
             self.answered.add((event.serial, event.channel, request_type, status))
         self.board.hear(event)
-        self._news.set()
-
-    def tell(self, command: str) -> None:
-        """Take a command line that is about to run."""
-        self.board.tell(_clock.now(), command)
         self._news.set()
 
     def has_answered(self, row: BoardRow, request_type: str, status: str = "Acknowledged") -> bool:

@@ -187,7 +187,8 @@ def _next(seen: Snapshot, report: Report) -> LiveCommand | None:
         return seen.queue[0] if seen.queue else None
     deferred_left = seen.has_deferred or _defers(seen, report)
     for command in seen.queue:
-        if command.priority is Priority.RELEASE and deferred_left:
+        is_sent = command.state is CommandState.SENT
+        if command.priority is Priority.RELEASE and deferred_left and not is_sent:
             continue  # a waiting device is let go only when nothing is left to send
         return command
     return None

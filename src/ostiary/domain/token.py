@@ -57,7 +57,7 @@ FORM_OF: Final[Mapping[TokenKind, Form]] = MappingProxyType(
 
 
 class TokenState(StrEnum):
-    """Where a generation stands in its life. The same words for every kind. (design.md 2)"""
+    """What is stored of where a generation stands; `domain/token_standing.py` adds what time and proof say. (design.md 2)"""
 
     OK = "ok"
     CANDIDATE = "candidate"
@@ -66,23 +66,6 @@ class TokenState(StrEnum):
     RETIRED = "retired"
     REVOKED = "revoked"
     DEAD = "dead"
-
-    @property
-    def consequence(self) -> str:
-        return _CONSEQUENCE[self]
-
-
-_CONSEQUENCE: Final[Mapping[TokenState, str]] = MappingProxyType(
-    {
-        TokenState.OK: "In use.",
-        TokenState.CANDIDATE: "Held beside the one in use until one of them proves itself.",
-        TokenState.SUSPECT: "Held and offered, but its last use failed.",
-        TokenState.SUPERSEDED: "A newer generation took its place; kept for history.",
-        TokenState.RETIRED: "Belongs to an earlier relationship; kept, never offered by itself.",
-        TokenState.REVOKED: "Withdrawn by a person; never accepted again.",
-        TokenState.DEAD: "Known not to work any more.",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

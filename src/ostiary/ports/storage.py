@@ -118,8 +118,9 @@ class Wakes(Protocol):
     """The channels that are to be pushed."""
 
     async def claim(self, now: datetime, *, limit: int, lease: timedelta) -> tuple[DueWake, ...]:
-        """Due channels of served, live enrollments, earliest first; each is put off by `lease` so that nobody
-        else takes it. Dead push tokens and paused topics are left out.
+        """Due channels of served enrollments, earliest first, each put off by `lease` so that nobody else takes it.
+
+        Dead push tokens and paused topics are left out.
         """
 
     async def settle(self, steps: Sequence[WakeStep]) -> None:

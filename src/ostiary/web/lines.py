@@ -1,20 +1,15 @@
 """Records as lines of JSON, for people and programs: names, times and states, never a token's value."""
 
-from datetime import datetime, timedelta
-from typing import Any, Final
+from datetime import datetime
+from typing import Any
 
 from ostiary.domain.enrollment import Binding, Enrollment
-from ostiary.domain.token import FORM_OF, Form, TokenRecord, TokenState
+from ostiary.domain.token import TokenRecord
+from ostiary.domain.token_standing import standing_of
 from ostiary.ports.reports import AlertLine, CommandLine
 from ostiary.services.push_certificates import PushTopicStatus
 
-RENEW_SOON: Final = timedelta(days=30)
-
 Line = dict[str, Any]
-
-_EXPIRED: Final = "Its time is over: nobody accepts it any more."
-_SOON: Final = "It ends within thirty days: renew it."
-_UNPROVEN: Final = "Held, and never yet shown to work."
 
 
 def enrollment_line(row: Enrollment) -> Line:
@@ -68,13 +63,14 @@ def binding_line(binding: Binding) -> Line:
 
 def token_line(record: TokenRecord, now: datetime) -> Line:
     """One generation of one token, with its state and what that means."""
-    state, consequence = token_standing(record, now)
+    standing = standing_of(record, now)
     return {
         "holder": record.holder,
         "kind": record.kind.value,
         "generation": record.generation,
-        "state": state,
-        "consequence": consequence,
+        "state": standing.word,
+        "consequence": standing.consequence,
+        "remedy": standing.remedy,
         "cause": record.cause,
         "source": record.source,
         "size": record.size,
@@ -87,25 +83,6 @@ def token_line(record: TokenRecord, now: datetime) -> Line:
         "proven_by": record.proven_by,
         "record": record.id,
     }
-
-
-def token_standing(record: TokenRecord, now: datetime) -> tuple[str, str]:
-    """The state word of design.md 2 and its consequence; what depends on time is computed, never stored."""
-    if record.state is TokenState.OK:
-        if record.expires_at is not None and record.expires_at <= now:
-            return "expired", _EXPIRED
-        if _ends_soon(record, now):
-            return "renew soon", _SOON
-        if record.proven_at is None and FORM_OF[record.kind] is Form.SEALED:
-            return "unproven", _UNPROVEN
-    return record.state.value, record.state.consequence
-
-
-def _ends_soon(record: TokenRecord, now: datetime) -> bool:
-    """Whether its last thirty days have come, of a life that is much longer than these."""
-    if record.expires_at is None or record.expires_at - record.received_at <= 2 * RENEW_SOON:
-        return False
-    return record.expires_at - now <= RENEW_SOON
 
 
 def command_line(line: CommandLine) -> Line:

@@ -54,7 +54,7 @@ class SqliteEnrollments:
                 trace("written")
                 if change.wakes:
                     transaction.after_commit = self._wake_written
-            if change.seen is not None:
+            if change.seen is not None and change.seen not in {row.key for row in change.rows}:
                 self._note_seen(change.seen, change.at, goes_along=change.writes)
             return change
 

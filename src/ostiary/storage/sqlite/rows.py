@@ -188,16 +188,19 @@ def enrollment_from(row: Row) -> Enrollment:
     )
 
 
-def enrollment_values(row: Enrollment) -> Row:
-    """The values of ENROLLMENT_COLUMNS, in their order."""
+def enrollment_values(row: Enrollment, seen_at: datetime | None = None) -> Row:
+    """The values of ENROLLMENT_COLUMNS, in their order; `seen_at` is a contact that the row does not tell of yet."""
     facts, session = row.facts, row.session
+    last_seen_at = row.last_seen_at
+    if seen_at is not None and (last_seen_at is None or last_seen_at < seen_at):
+        last_seen_at = seen_at
     return (
         row.key, row.tenant, row.id, row.type.value, row.parent_key,
         row.state.value, row.standing.value, row.topic, row.proof.value,
         facts.serial_number, facts.device_name, facts.model, facts.model_name,
         facts.product_name, facts.os_version, facts.build_version,
         micros(row.created_at), micros(row.authenticated_at), micros_or_none(row.enrolled_at),
-        micros_or_none(row.last_seen_at), micros_or_none(row.released_at),
+        micros_or_none(last_seen_at), micros_or_none(row.released_at),
         micros_or_none(row.contested_at),
         *_pointer_values(row.push),
         micros_or_none(row.push_dead_since), row.push_dead_reason, micros_or_none(row.pushed_at),

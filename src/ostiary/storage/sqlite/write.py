@@ -90,7 +90,7 @@ def write_change(transaction: Transaction, change: Change[Any], snapshot: Snapsh
     """Store every part of the change. Raises `ChangeDoesNotFit`; the caller takes the savepoint back."""
     at = change.at
     if change.rows:
-        _save_rows(transaction, change.rows, snapshot)
+        _save_rows(transaction, change, snapshot)
     for supersede in change.supersede:
         _supersede(transaction, supersede, at)
     for binding in change.bind:
@@ -123,10 +123,11 @@ def write_change(transaction: Transaction, change: Change[Any], snapshot: Snapsh
         add_audit(transaction, change.audit, at)
 
 
-def _save_rows(transaction: Transaction, rows: tuple[Enrollment, ...], snapshot: Snapshot) -> None:
+def _save_rows(transaction: Transaction, change: Change[Any], snapshot: Snapshot) -> None:
+    rows = change.rows
     before = {row.key: row for row in _loaded(snapshot)}
     for row in rows if len(rows) == 1 else sorted(rows, key=_turn):
-        values = enrollment_values(row)
+        values = enrollment_values(row, change.at if row.key == change.seen else None)
         if row.version == 0:
             transaction.write(ADD_ROW, values)
             continue
