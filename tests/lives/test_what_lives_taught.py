@@ -9,12 +9,12 @@ from ostiary.domain.pairing import CertificateSuperseded
 from ostiary.domain.token import DEFAULT_TENANT, TokenKind, TokenState
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.services.reply import Farewell, Reply
-from scenes.house import FULL_PROFILE, IPHONE, MAC, TOPIC, Device, House
+from scenes.house import ALL_F, FULL_PROFILE, IPHONE, MAC, SHARED_IPAD, TOPIC, Device, House
 
 SILENCE = timedelta(hours=25)
 
 
-async def contested(house: House, device: Device, name: str = "newcomer") -> Device:
+async def contested(device: Device, name: str = "newcomer") -> Device:
     """A newcomer that stands beside a live relationship and has handed over tokens of its own."""
     newcomer = device.with_certificate(name)
     await newcomer.authenticate()
@@ -32,7 +32,7 @@ async def test_a_newcomer_that_leaves_after_the_old_side_fell_silent_just_leaves
 ) -> None:
     """2.3, 2.4 row 10: the CheckOut settles the contest and ends the newcomer, in one change."""
     phone = await house.enrolled(IPHONE)
-    newcomer = await contested(house, phone)
+    newcomer = await contested(phone)
     house.clock.advance(hours=25)
     assert await newcomer.send("CheckOut", Topic=TOPIC) is Reply.EMPTY
     assert (await phone.row()).state is State.OUT
@@ -41,7 +41,7 @@ async def test_a_newcomer_that_leaves_after_the_old_side_fell_silent_just_leaves
 async def test_a_newcomer_that_left_takes_nothing_over(house: House) -> None:
     """2.3: silence of the old side is no reason to end it for a newcomer that is gone itself."""
     phone = await house.enrolled(IPHONE)
-    newcomer = await contested(house, phone)
+    newcomer = await contested(phone)
     await newcomer.send("CheckOut", Topic=TOPIC)
     house.clock.advance(hours=25)
     await newcomer.report()
@@ -57,7 +57,7 @@ async def test_the_users_of_the_side_that_lost_a_contest_are_out_whatever_settle
     """2.3: user channels are disabled with their device."""
     mac = await house.enrolled(MAC)
     await mac.token_update(UserID="U", UserShortName="u")
-    newcomer = await contested(house, mac)
+    newcomer = await contested(mac)
     house.clock.advance(hours=25)
     await newcomer.authenticate()
     rows = await house.storage.reports.find_enrollments(DEFAULT_TENANT, EnrollmentId(f"{mac.id}:U"))
@@ -67,7 +67,7 @@ async def test_the_users_of_the_side_that_lost_a_contest_are_out_whatever_settle
 async def test_a_released_device_is_told_so_though_a_newcomer_contested_it(house: House) -> None:
     """2.4 row 12: any request, and never from REVOKED without a younger invitation."""
     phone = await house.enrolled(IPHONE)
-    newcomer = await contested(house, phone)
+    newcomer = await contested(phone)
     await house.devices.release(DEFAULT_TENANT, EnrollmentId(phone.id), actor="op", reason="sold")
     await newcomer.report_raw()
     assert isinstance(await phone.report_raw(), Farewell)
@@ -82,8 +82,8 @@ async def test_a_released_device_is_told_so_though_a_newcomer_contested_it(house
 async def test_one_of_several_newcomers_is_accepted_by_its_certificate(house: House) -> None:
     """2.3: a contest ends by an operator, who must be able to say for whom."""
     phone = await house.enrolled(IPHONE)
-    await contested(house, phone, "first newcomer")
-    second = await contested(house, phone, "second newcomer")
+    await contested(phone, "first newcomer")
+    second = await contested(phone, "second newcomer")
     await house.devices.accept_certificate(
         DEFAULT_TENANT,
         EnrollmentId(phone.id),
@@ -143,3 +143,26 @@ async def test_a_token_handed_over_again_after_the_renewal_began_survives_an_era
     await renewed.set_bootstrap(b"V")
     await renewed.token_update(AwaitingConfiguration=True)
     assert await renewed.get_bootstrap() == b"V"
+
+
+async def test_a_user_is_not_pushed_before_the_device_is_enrolled(house: House) -> None:
+    """2.4: a user's TokenUpdate while the device is PENDING is accepted and held."""
+    ipad = house.device(SHARED_IPAD)
+    await ipad.authenticate()
+    await ipad.token_update(UserID=ALL_F, UserShortName="bob", AwaitingConfiguration=True)
+    assert await house.due(SILENCE) == []
+    await ipad.token_update()
+    house.clock.advance(minutes=1)
+    assert set(await house.due()) == {ipad.id, f"{ipad.id}:bob"}
+
+
+async def test_a_release_that_was_sent_stays_the_only_command_in_hand(house: House) -> None:
+    """3.4 rule 1: what was sent without a report stays first, whatever odd report comes in between."""
+    phone = await house.enrolled(IPHONE)
+    await house.enqueue(phone.id, "DeviceConfigured")
+    in_hand = await phone.report()
+    assert in_hand is not None
+    deferred = await house.enqueue(phone.id, "ProfileList")
+    await house.enqueue(phone.id, "InstalledApplicationList")
+    assert await phone.report("NotNow", deferred) == in_hand
+    assert await phone.report("Acknowledged", "of another life") == in_hand

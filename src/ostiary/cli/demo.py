@@ -1,7 +1,7 @@
 """`ostiary demo`: a real server, simulated devices and a simulated Apple, live in this terminal."""
 
 import asyncio
-import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -24,7 +24,7 @@ from ostiary.cli.demo_house import (
     serve_house,
 )
 from ostiary.cli.demo_scenes import play
-from ostiary.cli.demo_screen import WIDE, Screen, open_screen, render_end
+from ostiary.cli.demo_screen import WIDE, Screen
 from ostiary.cli.demo_stage import Stage
 from ostiary.cli.desk import open_desk
 from ostiary.cli.output import say
@@ -73,19 +73,20 @@ async def _run(data: Path, *, keep: bool, pause_seconds: float) -> None:
 
 async def _perform(data: Path, *, keep: bool, pause_seconds: float) -> None:
     board = Board()
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    screen = Screen(board, Console(highlight=False, width=None if sys.stdout.isatty() else WIDE))
     began = time.monotonic()
     try:
-        with open_screen(board, console) as screen:
-            async with _open_stage(data, board, screen, pause_seconds) as stage:
-                await play(stage, stay=keep)
-                seconds = time.monotonic() - began
-                if keep:
-                    await _stay(stage)
-    finally:
-        if board.rows:
-            console.print(render_end(board, console.width))
-    _say_what_happened(data, stage, seconds)
+        async with _open_stage(data, board, screen, pause_seconds) as stage:
+            await play(stage, stay=keep)
+            seconds = time.monotonic() - began
+            if keep:
+                await _stay(stage, seconds)
+    except BaseException:
+        screen.freeze()  # how far it came
+        raise
+    if not keep:
+        screen.freeze()
+        _say_what_happened(stage, seconds)
 
 
 @asynccontextmanager
@@ -122,13 +123,15 @@ async def _open_stage(
             yield stage
 
 
-async def _stay(stage: Stage) -> None:
+async def _stay(stage: Stage, seconds: float) -> None:
     """Let everything run until Ctrl-C."""
     stop = asyncio.Event()
     _on_ending(stop.set)
-    stage.act(
-        f"Running until Ctrl-C. Try: {_program()} push {stage.devices[1].udid} --data {stage.house.data}"
-    )
+    await stage.look()
+    stage.screen.freeze()
+    _say_what_happened(stage, seconds)
+    print(f"  {_program()} push {stage.devices[1].udid} --data {stage.house.data}")
+    print("Server and devices run until Ctrl-C; what they do appears here.", flush=True)
     while not stop.is_set():
         with suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_SECONDS):
@@ -136,6 +139,7 @@ async def _stay(stage: Stage) -> None:
         if not stop.is_set():
             stage.require_server()
             await stage.come_back()
+    say("Ended; nothing runs any more.")
 
 
 def _on_ending(act: Callable[[], object]) -> None:
@@ -144,10 +148,10 @@ def _on_ending(act: Callable[[], object]) -> None:
         loop.add_signal_handler(number, act)
 
 
-def _say_what_happened(data: Path, stage: Stage, seconds: float) -> None:
+def _say_what_happened(stage: Stage, seconds: float) -> None:
     accepted = [each for each in stage.apple.apns.requests if each.verdict.reason is None]
     users = sum(row.is_user for row in stage.board.rows)
-    udid, program = stage.devices[0].udid, _program()
+    udid, program, data = stage.devices[0].udid, _program(), stage.house.data
     print()
     print(
         f"Every step happened, in {seconds:.0f} seconds: {len(stage.devices)} devices and {users} users,"
@@ -163,9 +167,8 @@ def _say_what_happened(data: Path, stage: Stage, seconds: float) -> None:
 
 
 def _program() -> str:
-    """How this program was called, as a person would type it here."""
+    """How this program was called, as a person would type it here again."""
     called = Path(sys.argv[0])
-    if not called.is_absolute() or called.name != "ostiary":
-        return "ostiary"
-    here = os.path.relpath(called)
-    return str(called) if here.startswith("..") else here
+    if called.name != "ostiary":
+        return "python -m ostiary"
+    return "ostiary" if shutil.which("ostiary") == str(called) else str(called)

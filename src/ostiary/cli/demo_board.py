@@ -19,7 +19,7 @@ _STEPS: Final[Mapping[str, tuple[str, str]]] = {
     "command_answered": ("answered", "answered"),
     "bootstrap_token_escrowed": ("token escrowed", "its bootstrap token is escrowed"),
     "bootstrap_token_fetched": ("token fetched", "got its bootstrap token back"),
-    "passcode_cleared": ("passcode cleared", "its passcode is cleared"),
+    "passcode_cleared": ("passcode gone", "its passcode is cleared"),
     "checked_out": ("checked out", "CheckOut is accepted"),
     "profile_removed": ("left management", "removed its enrollment profile"),
 }
@@ -27,7 +27,7 @@ _STEPS: Final[Mapping[str, tuple[str, str]]] = {
 _UUID: Final = re.compile(r" [0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}")
 _OMITTED: Final = ("the device ", "came with ")
 _MARKS: Final[Mapping[str, str]] = {
-    "queued": "queued",
+    "queued": "waits",
     "sent": "sent",
     "deferred": "NotNow",
     "done": "done",

@@ -34,8 +34,8 @@ Tell = Callable[[str], None]
 class DemoFailed(Failed):
     """A step of the demo did not happen."""
 
-    def __init__(self, sentence: str, hint: str = "") -> None:
-        super().__init__(sentence, hint, Exit.BUG)
+    def __init__(self, sentence: str, hint: str = "", exit_code: int = Exit.BUG) -> None:
+        super().__init__(sentence, hint, exit_code)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +68,11 @@ class DemoHouse:
             await _end(process)
             raise
         if process.returncode != Exit.FINE:
-            said = err.decode(errors="replace").strip().splitlines()
+            sentence, hint = _said(err.decode(errors="replace"))
             raise DemoFailed(
-                f"`ostiary {words[0]}` ended with {process.returncode}: {said[0] if said else 'no word'}",
-                said[-1] if len(said) > 1 else f"The server's log is {self.log}.",
+                sentence or f"`ostiary {words[0]}` ended with {process.returncode}",
+                hint or f"The server's log is {self.log}.",
+                process.returncode or Exit.BUG,
             )
         return out.decode()
 
@@ -150,6 +151,16 @@ async def _until_ready(process: Process, ready: Path, log: Path) -> None:
         raise DemoFailed(
             f"the server was not ready after {START_SECONDS:.0f} seconds", f"Its log is {log}."
         ) from None
+
+
+def _said(err: str) -> tuple[str, str]:
+    """Sentence and hint of a command that failed, out of what it wrote to standard error."""
+    found = {"error": "", "hint": ""}
+    for line in err.splitlines():
+        _, kind, text = [*line.split(": ", 2), "", ""][:3]
+        if kind in found:
+            found[kind] = text
+    return found["error"], found["hint"]
 
 
 def _is_there(file: Path) -> bool:

@@ -1,8 +1,6 @@
 """How the demo looks: a table that lives in a terminal, or plain lines where there is none."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,8 +14,8 @@ from ostiary.cli.output import printable
 _COLUMNS: Final = {
     "DEVICE": 11,
     "STATE": 8,
-    "STEP": 16,
-    "LAST COMMAND": 22,
+    "STEP": 15,
+    "LAST COMMAND": 23,
     "TOKEN": 11,
     "LIFE": 10,
     "PROVEN BY": 26,
@@ -42,25 +40,43 @@ _STATE_STYLE: Final = {
 }
 
 
-class Screen(Protocol):
-    """Where the board is shown."""
+class Screen:
+    """Where the board is shown: a live table on a terminal; elsewhere, and later, a line for each event."""
+
+    def __init__(self, board: Board, console: Console) -> None:
+        self._board = board
+        self._console = console
+        self._told = 0
+        self._act = ""
+        self._live: Live | None = None
+        if console.is_terminal:
+            self._live = Live(
+                console=console, auto_refresh=False, transient=True, vertical_overflow="crop"
+            )
+            self._live.start()
 
     def refresh(self) -> None:
         """Show what the board says now."""
+        if self._live is not None:
+            size = self._console.size
+            self._live.update(render(self._board, size.width, size.height), refresh=True)
+            return
+        if self._board.act != self._act:
+            self._act = self._board.act
+            self._console.print(Text(f"== {self._act}"), soft_wrap=True)
+        for line in self._board.lines[self._told :]:
+            self._console.print(_line(line), soft_wrap=True)
+        self._told = len(self._board.lines)
 
-
-@contextmanager
-def open_screen(board: Board, console: Console) -> Iterator[Screen]:
-    """A live table on a terminal; elsewhere a line for everything that happens."""
-    if not console.is_terminal:
-        plain = _Plain(board, console)
-        yield plain
-        plain.refresh()
-        return
-    with Live(
-        console=console, auto_refresh=False, vertical_overflow="crop", transient=True
-    ) as live:
-        yield _Table(board, live)
+    def freeze(self) -> None:
+        """Leave the table as it is now; from here on there are only lines."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+            self._told, self._act = len(self._board.lines), self._board.act
+        self.refresh()
+        if self._board.rows:
+            self._console.print(render_end(self._board, self._console.width))
 
 
 def render(board: Board, width: int, height: int) -> RenderableType:
@@ -80,32 +96,6 @@ def render(board: Board, width: int, height: int) -> RenderableType:
 def render_end(board: Board, width: int) -> RenderableType:
     """The last state of the table alone."""
     return _wide_table(board) if width >= WIDE else _narrow_table(board)
-
-
-class _Table:
-    def __init__(self, board: Board, live: Live) -> None:
-        self._board = board
-        self._live = live
-
-    def refresh(self) -> None:
-        size = self._live.console.size
-        self._live.update(render(self._board, size.width, size.height), refresh=True)
-
-
-class _Plain:
-    def __init__(self, board: Board, console: Console) -> None:
-        self._board = board
-        self._console = console
-        self._shown = 0
-        self._act = ""
-
-    def refresh(self) -> None:
-        if self._board.act != self._act:
-            self._act = self._board.act
-            self._console.print(Text(f"== {self._act}"), soft_wrap=True)
-        for line in self._board.lines[self._shown :]:
-            self._console.print(_line(line), soft_wrap=True)
-        self._shown = len(self._board.lines)
 
 
 def _rows_of(board: Board) -> int:
@@ -176,7 +166,7 @@ def _kind(token: TokenLine) -> str:
 def _line(line: Line) -> Text:
     return Text.assemble(
         (f"{line.at:%H:%M:%S}  ", "dim"),
-        (f"{printable(line.who):<18}", "bold"),
+        (f"{printable(line.who):<19}", "bold"),
         printable(line.text),
         no_wrap=True,
         overflow="ellipsis",

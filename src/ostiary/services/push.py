@@ -11,15 +11,16 @@ import structlog
 
 from ostiary.domain.decision import Alert, Ask, ByKey, ByName, Change, Snapshot
 from ostiary.domain.enrollment import Enrollment, State
+from ostiary.domain.operator import EnrollmentUnknown
 from ostiary.domain.push_schedule import VALID_FOR, PushPlan, plan_after
 from ostiary.domain.push_value import decode_push_value
-from ostiary.domain.token import TenantId, TokenRecord, TokenState, TokenStep
-from ostiary.errors import Missing, OstiaryError, Refused
+from ostiary.domain.token import TenantId, TokenProof, TokenRecord, TokenState, TokenStep
+from ostiary.errors import OstiaryError, Refused
 from ostiary.ports.clock import Clock
 from ostiary.ports.push import Pusher, PushOutcome, PushVerdict
 from ostiary.ports.sealer import Sealer, SealLabel
 from ostiary.ports.storage import DueWake, Enrollments, PushCertificates, WakeStep
-from ostiary.protocol.mdm.checkin import PushAddress
+from ostiary.protocol.mdm.checkin import PushAddress, Topic
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.secret import Secret
 from ostiary.services.push_alerts import alert_after
@@ -28,13 +29,10 @@ _NOW_AT_ONCE: Final = 64
 """Pushes of one request that are under way together."""
 
 _SAME_ALERT_EVERY: Final = timedelta(minutes=1)
+_SAME_PROOF_EVERY: Final = timedelta(days=1)
 _MOST_REMEMBERED: Final = 1000
 
 log = structlog.get_logger()
-
-
-class EnrollmentUnknown(Missing):
-    """No enrollment has this id."""
 
 
 class EnrollmentNotPushable(Refused):
@@ -82,6 +80,7 @@ class PushService:
         self._clock = clock
         self._jitter = jitter
         self._told_at: dict[Alert, datetime] = {}
+        self._proven_at: dict[Topic, datetime] = {}
 
     async def push(self, due: DueWake) -> WakeStep:
         """Push one channel that is due; the step for `Wakes.settle`.
@@ -94,6 +93,7 @@ class PushService:
         now = self._clock.now()
         plan = self._plan(outcome, due.enrollment, due.attempt, due.failures, now)
         await self._tell(outcome, due.enrollment, plan.failures, now)
+        await self._prove(outcome, due.enrollment, now)
         return WakeStep(
             enrollment_key=due.enrollment.key,
             record_id=due.push_record.id,
@@ -137,6 +137,7 @@ class PushService:
             Ask(who=ByKey(key=channel.key)), lambda found: _after_push_now(found, record, plan, now)
         )
         await self._tell(outcome, channel, plan.failures, now)
+        await self._prove(outcome, channel, now)
         if outcome.verdict is not PushVerdict.ACCEPTED:
             reason = outcome.reason or f"status {outcome.status}"
             raise PushNotAccepted(f"APNs did not accept the push: {reason}", topic=channel.topic)
@@ -201,6 +202,23 @@ class PushService:
                 Ask(who=ByKey(key=channel.key)),
                 lambda _found: Change(at=now, answer=None, alerts=(alert,)),
             )
+
+    async def _prove(self, outcome: PushOutcome, channel: Enrollment, now: datetime) -> None:
+        """An accepted push proves the push certificate; written once a day and topic. (design.md 2)"""
+        if outcome.verdict is not PushVerdict.ACCEPTED:
+            return
+        proven_at = self._proven_at.get(channel.topic)
+        if proven_at is not None and proven_at <= now < proven_at + _SAME_PROOF_EVERY:
+            return
+        certificate = await self._certificates.load_push_certificate(channel.topic)
+        if certificate is None:
+            return
+        self._proven_at[channel.topic] = now
+        proof = TokenProof(record_id=certificate.record_id, proven_by="APNs accepted a push")
+        await self._enrollments.decide(
+            Ask(who=ByKey(key=channel.key)),
+            lambda _found: Change(at=now, answer=None, proofs=(proof,)),
+        )
 
     def _is_news(self, alert: Alert, now: datetime) -> bool:
         """Whether to store it: a fleet that fails for one cause writes one alert a minute, not one a device."""

@@ -16,6 +16,7 @@ from ostiary.domain.enrollment import Enrollment, State
 from ostiary.domain.token import DEFAULT_TENANT, RecordId, SealedValue, TokenRecord, TokenState
 from ostiary.domain.wake import first_wake
 from ostiary.ports.storage import Enrollments, PushCertificate, PushCertificates, Wakes
+from ostiary.protocol.mdm.checkin import Topic
 from ostiary.services.push import PushService
 from ostiary.storage.memory.storage import MemoryStorage
 from ostiary.storage.opening import open_storage
@@ -227,3 +228,48 @@ async def test_a_paused_topic_is_left_alone_until_it_works_again(scene: Scene) -
     await scene.certificates.save_push_certificate(renewed, audit)
     scene.clock.advance(timedelta(minutes=5))
     assert await scene.push_due() == 1
+
+
+async def test_an_accepted_push_proves_the_push_certificate_once_a_day(scene: Scene) -> None:
+    """Stored is not proven. (design.md 2)"""
+    row, _ = await scene.enroll()
+    certificate = push_certificate(row.topic)
+    audit = AuditEntry(
+        tenant=DEFAULT_TENANT, actor="test", verb="import", subject=row.topic, reason=""
+    )
+    await scene.certificates.save_push_certificate(certificate, audit)
+
+    async def proven_at() -> datetime | None:
+        record = await scene.enrollments.load_record(certificate.record_id)
+        assert record is not None
+        return record.proven_at
+
+    scene.clock.advance(timedelta(seconds=2))
+    scene.answer(503, reason="ServiceUnavailable")
+    await scene.push_due()
+    assert await proven_at() is None
+    scene.pusher.reply = RecordingPusher().reply
+    scene.clock.advance(timedelta(minutes=1))
+    await scene.push_due()
+    first = scene.clock.now()
+    assert await proven_at() == first
+    scene.clock.advance(timedelta(hours=2))
+    await scene.push_due()
+    assert await proven_at() == first
+    scene.clock.advance(timedelta(days=2))
+    await scene.push_due()
+    assert await proven_at() == scene.clock.now()
+
+
+def push_certificate(topic: Topic) -> PushCertificate:
+    """A stored push certificate, as far as proofs care."""
+    return PushCertificate(
+        topic=topic,
+        tenant=DEFAULT_TENANT,
+        record_id=RecordId("c" * 32),
+        certificate_pem=b"a certificate",
+        sealed_key=SealedValue(b"a sealed key"),
+        not_before=NOON,
+        not_after=NOON + timedelta(days=365),
+        imported_at=NOON,
+    )

@@ -168,6 +168,26 @@ async def test_who_saw_what_is_not_on_disk_yet_waits_for_it_too(bench: Bench) ->
     assert await writing == "one"
 
 
+async def test_who_is_refused_over_what_is_not_on_disk_yet_hears_it_after_the_commit(
+    bench: Bench,
+) -> None:
+    def refuse(transaction: Transaction) -> None:
+        raise ValueError(str(seen(transaction)))
+
+    bench.go.clear()
+    writing = asyncio.ensure_future(bench.engine.run(bench.add("one")))
+    refused = asyncio.ensure_future(bench.engine.run(refuse))
+    await let_run()
+    assert not refused.done()
+    bench.go.set()
+    assert await writing == "one"
+    with pytest.raises(ValueError, match="one"):
+        await refused
+    Faulty.broken = {"COMMIT"}
+    got = await outcomes(bench.engine.run(bench.add("two")), bench.engine.run(refuse))
+    assert [type(one) for one in got] == [StorageFailed, StorageFailed]
+
+
 async def test_a_failing_request_takes_back_its_own_writes_only(bench: Bench) -> None:
     def fail(transaction: Transaction) -> None:
         transaction.write("INSERT INTO word VALUES (?)", ("half",))

@@ -43,7 +43,6 @@ MAY_SCAN = {
     "COUNT_LIVE": "a figure for /metrics",
     "COUNT_WAKES": "a figure for /metrics",
     "COUNT_ALERTS": "a figure for /metrics",
-    "COUNT_DEAD": "a figure for /metrics, in a reader's thread",
     "LIST_LIVE": "a report over all channels, in a reader's thread",
     "LIST_ALL_CLOSED": "newest first along the primary key, until the limit",
 }
@@ -109,6 +108,7 @@ def test_no_statement_walks_through_a_table(
         (reports.LIST_TOKENS_OF_RARE_KIND, "token_rare_kind"),
         (reports.TOKEN_HISTORY, "token_generation"),
         (reports.COUNT_ENROLLMENTS, "enrollment_figures"),
+        (reports.COUNT_DEAD, "enrollment_push_dead"),
         (push_certificates.SERVED_BY_TOPIC, "enrollment_figures"),
     ],
 )

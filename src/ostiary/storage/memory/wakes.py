@@ -63,7 +63,12 @@ def _pushable(tables: Tables, wake: Wake) -> TokenRecord | None:
     device = row if row.parent_key is None else tables.enrollments[row.parent_key]
     certificate = tables.push_certificates.get(row.topic)
     is_paused = certificate is not None and certificate.paused_since is not None
-    if not (row.state.is_served and device.state.is_served) or row.push is None or row.push_dead_since or is_paused:
+    if (
+        not (row.state.is_served and device.state.is_served)
+        or row.push is None
+        or row.push_dead_since
+        or is_paused
+    ):
         return None
     return tables.records.get(row.push.record_id)
 

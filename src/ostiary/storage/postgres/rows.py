@@ -1,4 +1,7 @@
-"""Rows become values here, and values rows; nobody outside this room sees a row."""
+"""Rows become values here, and values rows; nobody outside this room sees a row.
+
+Texts that a device or a person wrote may have been escaped (text.py); words of our own never are.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,6 +15,7 @@ from ostiary.domain.enrollment import (
     Bound,
     Credential,
     Enrollment,
+    EnrollmentKey,
     InstalledProfile,
     Proof,
     Purpose,
@@ -20,6 +24,7 @@ from ostiary.domain.enrollment import (
     UserSession,
 )
 from ostiary.domain.token import (
+    Holder,
     KeyedDigest,
     RecordId,
     SealedValue,
@@ -28,10 +33,14 @@ from ostiary.domain.token import (
     TokenRecord,
     TokenState,
 )
-from ostiary.protocol.mdm.checkin import DeviceFacts
-from ostiary.protocol.mdm.identity import EnrollmentType
+from ostiary.protocol.mdm.checkin import DeviceFacts, Topic
+from ostiary.protocol.mdm.connect import CommandUuid
+from ostiary.protocol.mdm.identity import EnrollmentId, EnrollmentType
+from ostiary.storage.postgres.text import unescape, unescape_or_none
 
-Row = tuple[Any, ...]
+Row = Any
+"""A row of the driver, which unpacks and slices like a tuple; or the values of one."""
+Values = tuple[Any, ...]
 EnumT = TypeVar("EnumT", bound=Enum)
 
 
@@ -91,18 +100,21 @@ _LISTS: Final = {
     "$binding": ("b", BINDING_COLUMNS),
     "$token": ("t", TOKEN_COLUMNS),
     "$public_token": ("t", TOKEN_COLUMNS[:-1]),
-    "$command": ("c", COMMAND_COLUMNS),
-    "$credential": ("d", CREDENTIAL_COLUMNS),
 }
+
+
+def listed(alias: str, columns: tuple[str, ...]) -> str:
+    """`e.key, e.tenant, …`."""
+    return ", ".join(f"{alias}.{column}" for column in columns)
 
 
 def with_columns(statement: str) -> str:
     """The statement with `$enrollment`, `$token` … replaced by the columns that the functions below read.
 
-    Tables go by one letter: enrollment e, binding b, token t, command c, credential d.
+    Tables go by one letter: enrollment e, binding b, token t.
     """
     for name, (alias, columns) in _LISTS.items():
-        statement = statement.replace(name, ", ".join(f"{alias}.{column}" for column in columns))
+        statement = statement.replace(name, listed(alias, columns))
     return statement
 
 
@@ -124,22 +136,22 @@ def enrollment_from(row: Row) -> Enrollment:
     return Enrollment(
         key=key,
         tenant=tenant,
-        id=id_,
+        id=EnrollmentId(unescape(id_)),
         type=_TYPES[type_],
         parent_key=parent_key,
         state=_STATES[state],
         standing=_STANDINGS[standing],
         proof=_PROOFS[proof],
         facts=DeviceFacts(
-            serial_number=serial_number,
-            device_name=device_name,
-            model=model,
-            model_name=model_name,
-            product_name=product_name,
-            os_version=os_version,
-            build_version=build_version,
+            serial_number=unescape_or_none(serial_number),
+            device_name=unescape_or_none(device_name),
+            model=unescape_or_none(model),
+            model_name=unescape_or_none(model_name),
+            product_name=unescape_or_none(product_name),
+            os_version=unescape_or_none(os_version),
+            build_version=unescape_or_none(build_version),
         ),
-        topic=topic,
+        topic=Topic(unescape(topic)),
         created_at=created_at,
         authenticated_at=authenticated_at,
         enrolled_at=enrolled_at,
@@ -156,8 +168,8 @@ def enrollment_from(row: Row) -> Enrollment:
         ),
         awaiting=awaiting,
         not_on_console=not_on_console,
-        user_short_name=user_short_name,
-        user_long_name=user_long_name,
+        user_short_name=unescape_or_none(user_short_name),
+        user_long_name=unescape_or_none(user_long_name),
         profile=profile_from(access_rights, capabilities),
         session=UserSession(nonce=session_nonce, auth_token=session_token) if has_session else None,
         renewing_fingerprint=renewing_fingerprint,
@@ -167,7 +179,7 @@ def enrollment_from(row: Row) -> Enrollment:
     )
 
 
-def enrollment_values(row: Enrollment, seen_at: datetime | None = None) -> Row:
+def enrollment_values(row: Enrollment, seen_at: datetime | None = None) -> Values:
     """The values of ENROLLMENT_COLUMNS, in their order; `seen_at` is a contact that the row does not tell of yet."""
     facts, session = row.facts, row.session
     last_seen_at = row.last_seen_at
@@ -210,7 +222,7 @@ def _pointer(
     )
 
 
-def _pointer_values(pointer: TokenPointer | None) -> Row:
+def _pointer_values(pointer: TokenPointer | None) -> Values:
     if pointer is None:
         return (None, None, None, None)
     return (
@@ -229,7 +241,7 @@ def profile_from(access_rights: int | None, capabilities: str | None) -> Install
     return InstalledProfile(access_rights=access_rights, capabilities=frozenset(words))
 
 
-def profile_values(profile: InstalledProfile | None) -> Row:
+def profile_values(profile: InstalledProfile | None) -> Values:
     if profile is None:
         return (None, None)
     return (profile.access_rights, "\n".join(sorted(profile.capabilities)))
@@ -248,7 +260,7 @@ def binding_from(row: Row) -> Binding:
     )
 
 
-def binding_values(binding: Binding) -> Row:
+def binding_values(binding: Binding) -> Values:
     return (
         binding.fingerprint,
         binding.tenant,
@@ -269,15 +281,15 @@ def token_from(row: Row) -> TokenRecord:
     return TokenRecord(
         id=id_,
         tenant=tenant,
-        holder=holder,
+        holder=Holder(unescape(holder)),
         kind=_KINDS[kind],
         generation=generation,
         value=SealedValue(row[-1] if len(row) == TOKEN_WIDTH else b""),
         digest=digest,
         size=size,
         state=_TOKEN_STATES[state],
-        cause=cause,
-        source=source,
+        cause=unescape(cause),
+        source=unescape(source),
         fingerprint=fingerprint,
         relationship=relationship,
         received_at=received_at,
@@ -288,7 +300,7 @@ def token_from(row: Row) -> TokenRecord:
     )
 
 
-def token_values(record: TokenRecord) -> Row:
+def token_values(record: TokenRecord) -> Values:
     """The values of TOKEN_COLUMNS without the generation, which the statement itself finds."""
     return (
         record.id, record.tenant, record.holder, record.kind.value,
@@ -306,22 +318,22 @@ def command_from(row: Row) -> LiveCommand:
         queued_at, source, sent_at, hand_outs, payload,
     ) = row  # fmt: skip
     return LiveCommand(
-        uuid=uuid,
+        uuid=CommandUuid(unescape(uuid)),
         enrollment_key=enrollment_key,
-        request_type=request_type,
+        request_type=unescape(request_type),
         priority=_PRIORITIES[priority],
         payload=payload,
         reference=None if reference is None else _REFERENCES[reference],
         state=_COMMAND_STATES[state],
         queued_at=queued_at,
-        source=source,
+        source=unescape(source),
         sequence=sequence,
         sent_at=sent_at,
         hand_outs=hand_outs,
     )
 
 
-def command_values(command: LiveCommand) -> Row:
+def command_values(command: LiveCommand) -> Values:
     """The values of COMMAND_COLUMNS without the sequence, which storage gives."""
     return (
         command.uuid,
@@ -338,7 +350,7 @@ def command_values(command: LiveCommand) -> Row:
     )
 
 
-def closed_values(command: ClosedCommand) -> Row:
+def closed_values(command: ClosedCommand) -> Values:
     return (
         command.uuid,
         command.enrollment_key,
@@ -361,7 +373,7 @@ def credential_from(row: Row) -> Credential:
         fingerprint=fingerprint,
         tenant=tenant,
         purpose=_PURPOSES[purpose],
-        bound=Bound(serial_number=serial_number, enrollment_key=enrollment_key, user=user),
+        bound=bound_from(serial_number, enrollment_key, user),
         profile=profile_from(access_rights, capabilities),
         issued_at=issued_at,
         not_after=not_after,
@@ -369,7 +381,7 @@ def credential_from(row: Row) -> Credential:
     )
 
 
-def credential_values(credential: Credential) -> Row:
+def credential_values(credential: Credential) -> Values:
     return (
         credential.fingerprint,
         credential.tenant,
@@ -382,5 +394,13 @@ def credential_values(credential: Credential) -> Row:
     )
 
 
-def bound_values(bound: Bound) -> Row:
+def bound_from(serial_number: str | None, enrollment_key: str | None, user: str | None) -> Bound:
+    return Bound(
+        serial_number=unescape_or_none(serial_number),
+        enrollment_key=None if enrollment_key is None else EnrollmentKey(enrollment_key),
+        user=unescape_or_none(user),
+    )
+
+
+def bound_values(bound: Bound) -> Values:
     return (bound.serial_number, bound.enrollment_key, bound.user)

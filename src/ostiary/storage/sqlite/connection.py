@@ -14,7 +14,8 @@ _PRAGMAS: Final = (
     # An answer leaves only after fsync; NORMAL would lose the last commits with the power.
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
-    "PRAGMA busy_timeout = 5000",
+    # Nobody else should write; if somebody does, the event loop waits no longer than this.
+    "PRAGMA busy_timeout = 1000",
     # A checkpoint runs in the commit thread and the batch waits for it: 4 MiB keeps that short.
     "PRAGMA wal_autocheckpoint = 1000",
     "PRAGMA journal_size_limit = 67108864",

@@ -94,8 +94,8 @@ class Engine:
         self._largest_batch = largest_batch
         self._thread = CommitThread()
         self._queue: deque[_Waiting[Any]] = deque()
-        self._unwritten: list[tuple[asyncio.Future[Any], object]] = []
-        """Who waits for the commit of the open transaction, and the answer for each."""
+        self._unwritten: list[tuple[asyncio.Future[Any], object, Exception | None]] = []
+        """Who waits for the commit of the open transaction, and the answer or refusal for each."""
         self._after_commit: list[Callable[[], object]] = []
         self._is_dirty = False
         """Whether the open transaction holds what some request wrote."""
@@ -110,7 +110,7 @@ class Engine:
         return self._thread.is_alive and not self._is_closed
 
     async def run(self, work: Work[AnswerT]) -> AnswerT:
-        """Do the work on fresh state; its answer once everything that it wrote or saw is on disk.
+        """Do the work on fresh state; its answer, or what it raised, once everything that it wrote or saw is on disk.
 
         A caller who goes away while waiting changes nothing for the others: work that has run is committed.
 
@@ -162,10 +162,16 @@ class Engine:
         if self._is_committing or self._queue or len(self._unwritten) >= self._largest_batch:
             self._queue.append(_Waiting(work, covered))
             return await covered
-        answer = self._perform(work)
-        if not self._is_dirty:
-            return answer
-        self._unwritten.append((covered, answer))
+        try:
+            answer = self._perform(work)
+        except Exception as error:
+            if not self._is_dirty:
+                raise
+            self._unwritten.append((covered, None, error))
+        else:
+            if not self._is_dirty:
+                return answer
+            self._unwritten.append((covered, answer, None))
         if not self._commit_is_due:
             self._commit_is_due = True
             # Not at once: whoever else is ready in this turn of the loop shares the commit.
@@ -219,8 +225,7 @@ class Engine:
             write(transaction)
             if transaction.is_writing:
                 transaction.release()
-        except sqlite3.Error:
-            # Nobody waits for these; what the batch itself wrote is still to be committed.
+        except Exception:  # noqa: BLE001 - nobody waits for these, and the batch is still to be committed
             self._undo(transaction)
 
     def _commit(self) -> None:
@@ -238,9 +243,8 @@ class Engine:
             self._trace("committed")
             covered, self._unwritten = self._unwritten, []
             told, self._after_commit = self._after_commit, []
-            for future, answer in covered:
-                if not future.done():  # its caller may have gone away
-                    future.set_result(answer)
+            for future, answer, refusal in covered:
+                _settle(future, answer, refusal)
             for tell in told:
                 tell()
         self._run_queue()
@@ -261,18 +265,18 @@ class Engine:
         future = waiting.future
         if future is not None and future.done():
             return
+        answer: object = None
+        refusal: Exception | None = None
         try:
             answer = self._perform(waiting.work)
-        except BaseException as error:  # noqa: BLE001 - it belongs to the one who asked, and only to them
-            if future is not None:
-                future.set_exception(error)
-            return
+        except Exception as error:  # noqa: BLE001 - it belongs to the one who asked, and only to them
+            refusal = error
         if future is None:
             return
         if self._is_dirty:
-            self._unwritten.append((future, answer))
+            self._unwritten.append((future, answer, refusal))
         else:
-            future.set_result(answer)
+            _settle(future, answer, refusal)
 
     def _fail_batch(self, error: BaseException | None) -> None:
         """Nothing of the open transaction is stored: say so to everybody in it, and make the connection usable."""
@@ -280,11 +284,10 @@ class Engine:
         self._after_commit = []
         self._is_dirty = False
         self._recover()
-        for future, _ in failed:
-            if not future.done():
-                failure = StorageFailed()
-                failure.__cause__ = error
-                future.set_exception(failure)
+        for future, *_ in failed:
+            failure = StorageFailed()
+            failure.__cause__ = error
+            _settle(future, None, failure)
 
     def _recover(self) -> None:
         try:
@@ -309,6 +312,15 @@ class Engine:
         except sqlite3.Error as error:
             raise StorageFailed from error
         return self._connection
+
+
+def _settle(future: asyncio.Future[Any], answer: object, refusal: Exception | None) -> None:
+    if future.done():  # its caller has gone away
+        return
+    if refusal is None:
+        future.set_result(answer)
+    else:
+        future.set_exception(refusal)
 
 
 def _explained(error: sqlite3.Error) -> ChangeDoesNotFit | StorageFailed:

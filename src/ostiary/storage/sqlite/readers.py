@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
 from ostiary.ports.storage import StorageFailed
@@ -41,7 +41,10 @@ class Readers:
             self._idle.get_nowait().close()
 
     def _run(self, work: Callable[[Read], AnswerT]) -> AnswerT:
-        connection = open_reader(self._path) if self._idle.empty() else self._idle.get()
+        try:
+            connection = self._idle.get_nowait()
+        except Empty:
+            connection = open_reader(self._path)
         try:
             # One transaction, so that the parts of a report belong to the same moment.
             connection.execute("BEGIN")

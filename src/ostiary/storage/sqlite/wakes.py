@@ -36,11 +36,12 @@ DUE_WAKES: Final = with_columns("""
 NEXT_DUE: Final = """
     SELECT w.due_at
       FROM wake w JOIN enrollment e ON e.key = w.enrollment_key
+      JOIN token t ON t.id = e.push_record
       LEFT JOIN enrollment o ON o.key = e.parent_key
       LEFT JOIN push_certificate p ON p.topic = e.topic
      WHERE e.state IN ('enrolled', 'renewing') AND e.push_dead_since IS NULL
        AND coalesce(o.state, e.state) IN ('enrolled', 'renewing')
-       AND e.push_record IS NOT NULL AND p.paused_since IS NULL
+       AND p.paused_since IS NULL
      ORDER BY w.due_at LIMIT 1
 """  # served by wake_due; may pass by all of a paused topic's, so it is asked in a reader's thread
 CLAIM_WAKE: Final = "UPDATE wake SET due_at = ?, claimed = 1 WHERE enrollment_key = ?"

@@ -57,6 +57,7 @@ CREATE UNIQUE INDEX enrollment_current ON enrollment (tenant, id) WHERE standing
 CREATE UNIQUE INDEX enrollment_user ON enrollment (parent_key, id) WHERE parent_key IS NOT NULL;
 CREATE INDEX enrollment_by_id ON enrollment (tenant, id, key);
 CREATE INDEX enrollment_figures ON enrollment (tenant, type, state, topic);
+CREATE INDEX enrollment_push_dead ON enrollment (tenant) WHERE push_dead_since IS NOT NULL;
 
 CREATE TABLE binding (
     fingerprint     TEXT NOT NULL PRIMARY KEY,

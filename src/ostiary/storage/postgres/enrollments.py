@@ -1,0 +1,122 @@
+"""Decisions on PostgreSQL: one statement to load, the rule, one transaction to write; repeated if others were faster."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeVar
+
+from ostiary.domain.decision import Ask, Change, Snapshot
+from ostiary.domain.enrollment import EnrollmentKey
+from ostiary.domain.token import RecordId, TokenRecord
+from ostiary.errors import OstiaryError
+from ostiary.ports.trace import Trace
+from ostiary.storage.errors import ChangeDoesNotFit
+from ostiary.storage.postgres.load import Loaded, load, load_record
+from ostiary.storage.postgres.pool import Pool
+from ostiary.storage.postgres.seen import SeenBuffer
+from ostiary.storage.postgres.session import Session
+from ostiary.storage.postgres.write import write_change
+
+AnswerT = TypeVar("AnswerT")
+
+MOST_UNWRITTEN_SEEN: Final = 256
+MOST_ATTEMPTS: Final = 6
+
+LOCK_ROWS: Final = """
+    SELECT key FROM enrollment WHERE key = ANY($1::text[]) ORDER BY key FOR NO KEY UPDATE
+"""  # served by the primary key
+
+
+class PostgresEnrollments:
+    """Decides on one pool; keeps last-seen in memory for at most `seen_within_seconds`."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        trace: Trace,
+        wake_written: Callable[[], object],
+        seen_within_seconds: float,
+    ) -> None:
+        self._pool = pool
+        self._trace = trace
+        self._wake_written = wake_written
+        self._seen = SeenBuffer()
+        self._seen_within_seconds = seen_within_seconds
+        self._flush: asyncio.Task[None] | None = None
+
+    async def decide(
+        self, ask: Ask, rule: Callable[[Snapshot], Change[AnswerT]]
+    ) -> Change[AnswerT]:
+        """As the port says; a decision that others overtook is made again, from the second time on with its rows locked.
+
+        Raises:
+            ChangeDoesNotFit: not on fresh state either.
+        """
+        change = await self._pool.run(lambda session: self._decide(session, ask, rule))
+        if change.wakes:
+            self._wake_written()
+        return change
+
+    async def load_record(self, record_id: RecordId) -> TokenRecord | None:
+        return await self._pool.run(lambda session: load_record(session, record_id))
+
+    async def flush_seen(self) -> None:
+        """Write the contacts that are still in memory."""
+        await self._pool.run(self._seen.write)
+
+    async def close(self) -> None:
+        """Write what is still to be written."""
+        if self._flush is not None:
+            self._flush.cancel()
+        await self.flush_seen()
+
+    async def _decide(
+        self, session: Session, ask: Ask, rule: Callable[[Snapshot], Change[AnswerT]]
+    ) -> Change[AnswerT]:
+        overtaken: list[EnrollmentKey] = []
+        for attempt in range(MOST_ATTEMPTS):
+            try:
+                if attempt == 0:
+                    return await self._attempt(session, ask, rule, overtaken)
+                async with session.transaction():
+                    await session.rows(LOCK_ROWS, overtaken)
+                    return await self._attempt(session, ask, rule, overtaken)
+            except ChangeDoesNotFit:
+                if attempt == MOST_ATTEMPTS - 1:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _attempt(
+        self,
+        session: Session,
+        ask: Ask,
+        rule: Callable[[Snapshot], Change[AnswerT]],
+        shown: list[EnrollmentKey],
+    ) -> Change[AnswerT]:
+        loaded = await load(session, ask, self._seen)
+        shown[:] = sorted(loaded.turns)
+        self._trace("loaded")
+        change = rule(loaded.snapshot)
+        self._trace("ruled")
+        if change.writes:
+            await self._write(session, change, loaded)
+        elif change.seen is not None:
+            self._note_seen(change.seen, change)
+        return change
+
+    async def _write(self, session: Session, change: Change[Any], loaded: Loaded) -> None:
+        if session.is_in_transaction:
+            await write_change(session, change, loaded)
+        else:
+            async with session.transaction():
+                await write_change(session, change, loaded)
+        self._trace("committed")
+        channel = loaded.snapshot.channel
+        written = {row.key for row in change.rows}
+        if channel is not None:
+            written.add(channel.key)
+        if change.seen is not None and change.seen not in written:
+            self._note_seen(change.seen, change)
+
+    def _note_seen(self, key: EnrollmentKey, change: Change[Any]) -> None:
+        self._seen.add(key, change.at)

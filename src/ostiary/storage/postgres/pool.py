@@ -1,0 +1,207 @@
+"""A fixed number of connections and a bounded queue before them; both mend themselves when the database comes back."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import asyncpg
+
+from ostiary.ports.storage import StorageBusy, StorageFailed
+from ostiary.storage.postgres.address import PostgresAddress
+from ostiary.storage.postgres.session import Session
+
+AnswerT = TypeVar("AnswerT")
+
+APPLICATION: Final = "ostiary"
+HOT: Final = {
+    "application_name": APPLICATION,
+    # Planning costs more than running what a device's message needs; the statements' plans do not depend on values.
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+    "synchronous_commit": "on",
+    "statement_timeout": "10s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "30s",
+    "timezone": "UTC",
+}
+REPORTS: Final = {
+    **HOT,
+    "plan_cache_mode": "force_custom_plan",
+    "statement_timeout": "60s",
+    "default_transaction_isolation": "repeatable read",
+    "default_transaction_read_only": "on",
+}
+_CONNECT_SECONDS: Final = 5.0
+
+
+class Pool:
+    """Connections to one database, opened as they are needed and never more than `size`."""
+
+    def __init__(
+        self,
+        address: PostgresAddress,
+        *,
+        size: int,
+        settings: dict[str, str],
+        timeout_seconds: float = 15.0,
+        longest_queue: int = 2048,
+        wait_seconds: float = 10.0,
+        prepare: Callable[[Session], Awaitable[None]] | None = None,
+    ) -> None:
+        self._address = address
+        self._size = size
+        self._settings = settings
+        self._timeout_seconds = timeout_seconds
+        self._longest_queue = longest_queue
+        self._wait_seconds = wait_seconds
+        self._prepare = prepare
+        self._preparing = asyncio.Lock()
+        self._idle: list[Session] = []
+        self._open = 0
+        self._waiting: deque[asyncio.Future[Session | None]] = deque()
+        self._is_closed = False
+        self._emptied = asyncio.Event()
+
+    async def run(self, work: Callable[[Session], Awaitable[AnswerT]]) -> AnswerT:
+        """Do the work on a connection of its own.
+
+        Raises:
+            StorageBusy: too many wait already, or this one waited too long.
+            StorageFailed: the database cannot be reached, or broke off.
+        """
+        session = await self._take()
+        try:
+            return await work(session)
+        finally:
+            self._give_back(session)
+
+    async def close(self) -> None:
+        """Take nothing new, wait for what is under way, and close every connection."""
+        self._is_closed = True
+        while self._waiting:
+            _fail(self._waiting.popleft(), StorageFailed("the database is closed"))
+        for session in self._idle:
+            await _close(session)
+            self._open -= 1
+        self._idle.clear()
+        if self._open:
+            await self._emptied.wait()
+
+    async def _take(self) -> Session:
+        if self._is_closed:
+            raise StorageFailed("the database is closed")
+        while self._idle:
+            session = self._idle.pop()
+            if session.is_usable:
+                return session
+            self._drop(session)
+        if self._open < self._size:
+            self._open += 1
+            return await self._connect()
+        return await self._wait() or await self._connect()
+
+    async def _wait(self) -> Session | None:
+        """A connection that somebody gave back, or None for the room to open another."""
+        if len(self._waiting) >= self._longest_queue:
+            raise StorageBusy(waiting=len(self._waiting))
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[Session | None] = loop.create_future()
+        self._waiting.append(turn)
+        timer = loop.call_later(self._wait_seconds, _fail, turn, StorageBusy("waited too long"))
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._pass_on(turn.result())
+            raise
+        finally:
+            timer.cancel()
+
+    async def _connect(self) -> Session:
+        """Open one more; its room is taken already."""
+        try:
+            session = await open_session(
+                self._address, self._settings, timeout_seconds=self._timeout_seconds
+            )
+            if self._prepare is not None:
+                await self._prepare_once(session)
+        except BaseException:
+            self._make_room()
+            raise
+        return session
+
+    async def _prepare_once(self, session: Session) -> None:
+        async with self._preparing:
+            if self._prepare is None:
+                return
+            try:
+                await self._prepare(session)
+            except BaseException:
+                session.end()
+                raise
+            self._prepare = None
+
+    def _give_back(self, session: Session) -> None:
+        if not session.is_usable or self._is_closed:
+            self._drop(session)
+            return
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(session)
+                return
+        self._idle.append(session)
+
+    def _drop(self, session: Session) -> None:
+        session.end()
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """One connection fewer: somebody who waits may open one of their own."""
+        self._open -= 1
+        if self._is_closed and not self._open:
+            self._emptied.set()
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._open += 1
+                turn.set_result(None)
+                return
+
+    def _pass_on(self, session: Session | None) -> None:
+        """What was given to somebody who went away in that moment."""
+        if session is None:
+            self._make_room()
+        else:
+            self._give_back(session)
+
+
+async def open_session(
+    address: PostgresAddress, settings: dict[str, str], *, timeout_seconds: float
+) -> Session:
+    """A fresh connection. Raises `StorageFailed` if there is none to be had."""
+    direct: dict[str, Any] = {"server_settings": settings} if address.is_direct else {}
+    try:
+        connection = await asyncpg.connect(
+            address.url,
+            timeout=_CONNECT_SECONDS,
+            command_timeout=timeout_seconds,
+            statement_cache_size=0,
+            **direct,
+        )
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StorageFailed("the database cannot be reached") from error
+    return Session(connection, is_direct=address.is_direct, timeout_seconds=timeout_seconds)
+
+
+async def _close(session: Session) -> None:
+    try:
+        await session.connection.close(timeout=_CONNECT_SECONDS)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        session.end()
+
+
+def _fail(turn: asyncio.Future[Session | None], error: Exception) -> None:
+    if not turn.done():
+        turn.set_exception(error)
