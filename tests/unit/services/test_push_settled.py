@@ -202,17 +202,7 @@ async def test_a_paused_topic_is_left_alone_until_it_works_again(scene: Scene) -
     """DeviceTokenNotForTopic: no more pushes, the token kept, pending work pushed after. (5.5)"""
     row, _ = await scene.enroll()
     audit = AuditEntry(tenant=DEFAULT_TENANT, actor="anna", verb="x", subject="x", reason="")
-    certificate = PushCertificate(
-        topic=row.topic,
-        tenant=DEFAULT_TENANT,
-        record_id=RecordId("c" * 32),
-        certificate_pem=b"",
-        sealed_key=SealedValue(b"sealed"),
-        not_before=NOON,
-        not_after=NOON + timedelta(days=365),
-        imported_at=NOON,
-    )
-    await scene.certificates.save_push_certificate(certificate, audit)
+    await scene.certificates.save_push_certificate(push_certificate(row.topic), audit)
     scene.clock.advance(timedelta(seconds=2))
     scene.answer(400, reason="DeviceTokenNotForTopic")
     assert await scene.push_due() == 1
