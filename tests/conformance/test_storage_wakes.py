@@ -123,6 +123,22 @@ async def test_a_user_channel_is_pushed_by_its_own_token(storage: AnyStorage) ->
     assert (due.enrollment.key, due.push_record.id) == (key(2), record_id(102))
 
 
+async def test_a_user_whose_device_is_not_served_is_not_pushed(storage: AnyStorage) -> None:
+    """A user channel lives no longer than its device. (2.4)"""
+    out = reachable(1, state=State.OUT)
+    await furnish(storage, out, user(2, parent=1, push=pointer(102)), wakes=(wake(2),))
+    assert await storage.wakes.next_due_at() is None
+    assert await claimed(storage) == []
+
+
+async def test_a_token_that_the_ledger_does_not_hold_is_not_pushed_to(
+    storage: AnyStorage,
+) -> None:
+    await store(storage, rows=(reachable(1),), wakes=(wake(1),))
+    assert await storage.wakes.next_due_at() is None
+    assert await claimed(storage) == []
+
+
 async def test_an_accepted_push_is_noted_and_the_wake_put_off(storage: AnyStorage) -> None:
     await furnish(storage, reachable(1), wakes=(wake(1),))
     await claimed(storage)

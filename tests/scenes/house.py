@@ -31,7 +31,7 @@ from ostiary.domain.visitor import DeviceIdentity
 from ostiary.formats import plist
 from ostiary.ports.meter import NoMeter
 from ostiary.ports.sealer import SealLabel
-from ostiary.ports.storage import PushCertificate, WakeStep
+from ostiary.ports.storage import DueWake, PushCertificate, WakeStep
 from ostiary.protocol.mdm.checkin import Topic, decode_checkin
 from ostiary.protocol.mdm.connect import decode_connect
 from ostiary.protocol.mdm.identity import EnrollmentId
@@ -192,18 +192,33 @@ class House:
 
     async def pushed(self, enrollment_id: str) -> None:
         """Let the due push of a channel be accepted by APNs."""
+        due = await self._claimed(enrollment_id)
+        await self._settled(due, accepted=True)
+
+    async def push_died(self, enrollment_id: str) -> None:
+        """Let the due push of a channel be answered 410, with a moment after the token arrived."""
+        due = await self._claimed(enrollment_id)
+        await self._settled(
+            due, accepted=False, dead_reason="Unregistered", dead_before=self.clock.now()
+        )
+
+    async def _claimed(self, enrollment_id: str) -> DueWake:
         self.clock.advance(seconds=2)
         claimed = await self.storage.wakes.claim(
             self.clock.now(), limit=100, lease=timedelta(minutes=1)
         )
         (due,) = [due for due in claimed if due.enrollment.id == enrollment_id]
+        return due
+
+    async def _settled(self, due: DueWake, *, accepted: bool, **died: Any) -> None:
         step = WakeStep(
             enrollment_key=due.enrollment.key,
             record_id=due.push_record.id,
             at=self.clock.now(),
-            attempt=due.attempt + 1,
-            accepted=True,
+            attempt=due.attempt + int(accepted),
+            accepted=accepted,
             next_due_at=self.clock.now() + timedelta(minutes=1),
+            **died,
         )
         await self.storage.wakes.settle([step])
 

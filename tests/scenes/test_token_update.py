@@ -342,3 +342,23 @@ async def test_the_first_push_waits_a_moment_after_the_first_token_update(house:
     assert await house.due() == []
     house.clock.advance(seconds=2)
     assert await house.due() == [phone.id]
+
+
+@pytest.mark.case("AP-04")
+async def test_a_token_update_revives_a_dead_push_token_even_with_the_same_value(
+    house: House,
+) -> None:
+    """5.5: APNs said 410; the device says how to reach it, so it is pushed again, for the work that waits."""
+    phone = await house.enrolled(IPHONE)
+    await house.enqueue(phone.id, "ProfileList")
+    await house.push_died(phone.id)
+    (dead,) = await house.history(phone.id, TokenKind.PUSH)
+    assert dead.state is TokenState.DEAD
+    assert (await phone.row()).state is State.ENROLLED
+    house.clock.advance(days=2)
+    assert await house.due() == []
+    await phone.token_update()
+    (alive,) = await house.history(phone.id, TokenKind.PUSH)
+    assert alive.state is TokenState.OK
+    house.clock.advance(seconds=2)
+    assert await house.due() == [phone.id]

@@ -49,7 +49,8 @@ def succeed(
     """Let a token that came follow the current one: nothing is overwritten, equal values add nothing. (TU-3, TU-20)"""
     before = holder.pointer(token.kind)
     if before is not None and before.digest == token.digest:
-        return Succession(pointer=replace(before, arrived_at=now))
+        again = replace(before, arrived_at=now)
+        return Succession(pointer=again, steps=_revived(holder, token, source))
     record = TokenRecord(
         id=token.record_id,
         tenant=holder.tenant,
@@ -77,6 +78,14 @@ def succeed(
         cause=f"another value came with {source}",
     )
     return Succession(pointer=pointer, records=(record,), steps=(gone,))
+
+
+def _revived(holder: Enrollment, token: SealedToken, source: str) -> tuple[TokenStep, ...]:
+    """A push token that APNs called dead lives again once the device sends it again. (AP-04)"""
+    if token.kind is not TokenKind.PUSH or holder.push is None or holder.push_dead_since is None:
+        return ()
+    cause = f"came again with {source}"
+    return (TokenStep(record_id=holder.push.record_id, state=TokenState.OK, cause=cause),)
 
 
 def retire(holder: Enrollment, kinds: tuple[TokenKind, ...], cause: str) -> tuple[TokenStep, ...]:

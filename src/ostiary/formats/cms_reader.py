@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from cryptography import x509
@@ -46,6 +46,7 @@ _KEY_IDENTIFIER: Final = 0x80  # in SignerIdentifier
 _SIGNED_ATTRIBUTES: Final = 0xA0  # in SignerInfo
 _UNSIGNED_ATTRIBUTES: Final = 0xA1
 _VERSION: Final = 0xA0  # in TBSCertificate
+_MOMENT_BYTES: Final = len("20300131120000Z")
 _CONSTRUCTED_OCTETS: Final = der.OCTET_STRING | der.CONSTRUCTED
 
 _MOST_CERTIFICATES: Final = 16
@@ -287,16 +288,14 @@ def _single(message: bytes, values: Element | None, tag: int | None) -> Element:
 def _moment(message: bytes, value: Element) -> datetime:
     """A UTCTime or GeneralizedTime to the second, in UTC. (RFC 5652 11.3)"""
     digits = message[value.start : value.stop]
-    length, pivot = {der.UTC_TIME: (13, True), der.GENERALIZED_TIME: (15, False)}.get(
-        value.tag, (0, False)
-    )
-    if len(digits) != length or digits[-1:] != b"Z" or not digits[:-1].isdigit():
+    if value.tag == der.UTC_TIME:
+        digits = (b"19" if digits >= b"50" else b"20") + digits
+    elif value.tag != der.GENERALIZED_TIME:
+        digits = b""
+    if len(digits) != _MOMENT_BYTES or digits[-1:] != b"Z" or not digits[:-1].isdigit():
         raise NotASignedMessage("the signing time is not a moment")
-    text = digits[:-1].decode("ascii")
-    if pivot:
-        text = ("19" if text[:2] >= "50" else "20") + text
-    month, day, hour, minute, second = (int(text[at : at + 2]) for at in range(4, 14, 2))
+    text = digits.decode("ascii")
     try:
-        return datetime(int(text[:4]), month, day, hour, minute, second, tzinfo=UTC)
+        return datetime.fromisoformat(f"{text[:8]}T{text[8:]}")
     except ValueError:
         raise NotASignedMessage("the signing time is not a moment") from None

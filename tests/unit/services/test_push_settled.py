@@ -214,7 +214,7 @@ async def test_a_paused_topic_is_left_alone_until_it_works_again(scene: Scene) -
         scene.clock.advance(timedelta(hours=1))
         assert await scene.push_due() == 0
     assert (await scene.stored(row)).push_dead_since is None
-    renewed = replace(certificate, record_id=RecordId("d" * 32))
+    renewed = replace(push_certificate(row.topic), record_id=RecordId("d" * 32))
     await scene.certificates.save_push_certificate(renewed, audit)
     scene.clock.advance(timedelta(minutes=5))
     assert await scene.push_due() == 1

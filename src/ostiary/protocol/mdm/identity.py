@@ -118,6 +118,7 @@ def _user_channel(kind: EnrollmentType, device_id: EnrollmentId, user: str, fiel
 
 def _checked(identifier: str, field: str) -> str:
     """Refuse what would read as another id: `:` joins device and user, `,` separates ids in NanoMDM's API."""
-    if len(identifier) > LONGEST_ID or any(c in ":," or not c.isprintable() for c in identifier):
+    is_ambiguous = ":" in identifier or "," in identifier
+    if is_ambiguous or len(identifier) > LONGEST_ID or not identifier.isprintable():
         raise UnusableIdentifier(field=field)
     return identifier

@@ -1,25 +1,30 @@
 """Decisions on PostgreSQL: one statement to load, the rule, one transaction to write; repeated if others were faster."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any, Final, TypeVar
+
+import structlog
 
 from ostiary.domain.decision import Ask, Change, Snapshot
 from ostiary.domain.enrollment import EnrollmentKey
 from ostiary.domain.token import RecordId, TokenRecord
-from ostiary.errors import OstiaryError
+from ostiary.errors import Unavailable
 from ostiary.ports.trace import Trace
 from ostiary.storage.errors import ChangeDoesNotFit
-from ostiary.storage.postgres.load import Loaded, load, load_record
+from ostiary.storage.postgres.load import load, load_record
 from ostiary.storage.postgres.pool import Pool
 from ostiary.storage.postgres.seen import SeenBuffer
 from ostiary.storage.postgres.session import Session
-from ostiary.storage.postgres.write import write_change
+from ostiary.storage.postgres.write import write_change, written_rows
 
 AnswerT = TypeVar("AnswerT")
 
-MOST_UNWRITTEN_SEEN: Final = 256
-MOST_ATTEMPTS: Final = 6
+_log = structlog.get_logger()
+
+MOST_UNWRITTEN_SEEN: Final = 4096
+"""Contacts kept in memory, and written with one statement."""
+MOST_ATTEMPTS: Final = 5
 
 LOCK_ROWS: Final = """
     SELECT key FROM enrollment WHERE key = ANY($1::text[]) ORDER BY key FOR NO KEY UPDATE
@@ -42,7 +47,8 @@ class PostgresEnrollments:
         self._wake_written = wake_written
         self._seen = SeenBuffer()
         self._seen_within_seconds = seen_within_seconds
-        self._flush: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._flush: asyncio.Future[None] | None = None
 
     async def decide(
         self, ask: Ask, rule: Callable[[Snapshot], Change[AnswerT]]
@@ -62,12 +68,15 @@ class PostgresEnrollments:
 
     async def flush_seen(self) -> None:
         """Write the contacts that are still in memory."""
-        await self._pool.run(self._seen.write)
+        if len(self._seen):
+            await self._pool.run(self._seen.write)
 
     async def close(self) -> None:
         """Write what is still to be written."""
+        if self._timer is not None:
+            self._timer.cancel()
         if self._flush is not None:
-            self._flush.cancel()
+            await asyncio.wait([self._flush])
         await self.flush_seen()
 
     async def _decide(
@@ -98,25 +107,38 @@ class PostgresEnrollments:
         self._trace("loaded")
         change = rule(loaded.snapshot)
         self._trace("ruled")
-        if change.writes:
-            await self._write(session, change, loaded)
-        elif change.seen is not None:
-            self._note_seen(change.seen, change)
-        return change
-
-    async def _write(self, session: Session, change: Change[Any], loaded: Loaded) -> None:
+        if not change.writes:
+            self._note_seen(change, ())
+            return change
         if session.is_in_transaction:
             await write_change(session, change, loaded)
         else:
             async with session.transaction():
                 await write_change(session, change, loaded)
-        self._trace("committed")
-        channel = loaded.snapshot.channel
-        written = {row.key for row in change.rows}
-        if channel is not None:
-            written.add(channel.key)
-        if change.seen is not None and change.seen not in written:
-            self._note_seen(change.seen, change)
+        self._trace("written")
+        self._note_seen(change, written_rows(change, loaded.snapshot))
+        return change
 
-    def _note_seen(self, key: EnrollmentKey, change: Change[Any]) -> None:
-        self._seen.add(key, change.at)
+    def _note_seen(self, change: Change[Any], written: Collection[EnrollmentKey]) -> None:
+        if change.seen is None or change.seen in written:
+            return
+        self._seen.add(change.seen, change.at)
+        if len(self._seen) >= MOST_UNWRITTEN_SEEN:
+            self._start_flush()
+        elif self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._seen_within_seconds, self._start_flush)
+
+    def _start_flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._flush is None or self._flush.done():
+            self._flush = asyncio.ensure_future(self._flush_quietly())
+
+    async def _flush_quietly(self) -> None:
+        """Nobody waits for this; what could not be written is still in memory."""
+        try:
+            await self.flush_seen()
+        except Unavailable:
+            _log.warning("last_seen_not_written", channels=len(self._seen))

@@ -8,7 +8,7 @@ from typing import Any, Final
 from ostiary.domain.command import CommandState, LiveCommand
 from ostiary.domain.decision import Ask, ByCertificate, ByKey, ByName, QueueView, Snapshot, Wake
 from ostiary.domain.enrollment import Enrollment, EnrollmentKey, Standing
-from ostiary.domain.token import RecordId, TokenKind, TokenRecord
+from ostiary.domain.token import Fingerprint, RecordId, TokenKind, TokenRecord
 from ostiary.storage.postgres.rows import (
     BINDING_COLUMNS,
     COMMAND_COLUMNS,
@@ -42,6 +42,8 @@ class Loaded:
 
     snapshot: Snapshot
     turns: Mapping[EnrollmentKey, int]
+    unbound: Fingerprint | None
+    """The certificate that the decision saw bound to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ async def _load(session: Session, ask: Ask, shape: Shape, seen: SeenBuffer) -> L
     statement = compose(shape)
     rows = await session.rows(statement.text, *[_VALUES[name](ask) for name in statement.values])
     if not rows:
-        return Loaded(snapshot=Snapshot(), turns={})
+        return Loaded(snapshot=Snapshot(), turns={}, unbound=None)
     return _Reader(rows, statement.parts, seen).read(shape, ask)
 
 
@@ -199,7 +201,7 @@ def _show_reported(made: _Composer, channel: str) -> None:
     )
     made.show(
         "closed",
-        f"CASE WHEN r.uuid IS NULL THEN EXISTS (SELECT FROM command_closed x"  # noqa: S608 - made of constants
+        f"CASE WHEN r.uuid IS NULL THEN EXISTS (SELECT FROM command_closed x"
         f" WHERE x.enrollment_key = {channel}.key AND x.uuid = {uuid}) ELSE false END",
         1,
     )
@@ -216,7 +218,7 @@ def _show_queue(made: _Composer, shape: Shape, channel: str) -> None:
         " ORDER BY (q.state <> 'sent'), q.priority, q.sequence LIMIT 2) c ON true"
     )
     deferred = (
-        f"EXISTS (SELECT FROM command q WHERE q.enrollment_key = {channel}.key"  # noqa: S608 - made of constants
+        f"EXISTS (SELECT FROM command q WHERE q.enrollment_key = {channel}.key"
         f" AND q.state = 'deferred'{others})"
     )
     if not ready:  # an empty queue has no deferred command either
@@ -226,7 +228,7 @@ def _show_queue(made: _Composer, shape: Shape, channel: str) -> None:
 
 def _held(made: _Composer, shape: Shape) -> str:
     """Served by the primary key."""
-    return f"SELECT FROM push_certificate p WHERE p.topic = {made.value('topic')} AND p.tenant = {_tenant(made, shape)}"  # noqa: S608 - made of constants
+    return f"SELECT FROM push_certificate p WHERE p.topic = {made.value('topic')} AND p.tenant = {_tenant(made, shape)}"
 
 
 def _show_relationships(made: _Composer, shape: Shape) -> None:
@@ -289,7 +291,10 @@ class _Reader:
             token=None if token is None else token_from(token),
             topic_is_held=self._flag("held"),
         )
-        return Loaded(snapshot=snapshot, turns=self.turns)
+        unbound = (
+            ask.who.fingerprint if isinstance(ask.who, ByCertificate) and not binding else None
+        )
+        return Loaded(snapshot=snapshot, turns=self.turns, unbound=unbound)
 
     def _of(self, part: str) -> Row | None:
         """The part of the first row, None where the join found nothing or was not asked for."""

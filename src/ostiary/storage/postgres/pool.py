@@ -9,7 +9,7 @@ import asyncpg
 
 from ostiary.ports.storage import StorageBusy, StorageFailed
 from ostiary.storage.postgres.address import PostgresAddress
-from ostiary.storage.postgres.session import Session
+from ostiary.storage.postgres.session import Overtaken, Row, Session
 
 AnswerT = TypeVar("AnswerT")
 
@@ -33,6 +33,7 @@ REPORTS: Final = {
     "default_transaction_read_only": "on",
 }
 _CONNECT_SECONDS: Final = 5.0
+_MOST_ATTEMPTS: Final = 5
 
 
 class Pool:
@@ -75,6 +76,37 @@ class Pool:
             return await work(session)
         finally:
             self._give_back(session)
+
+    async def row(self, statement: str, *values: Any) -> Row | None:
+        """The first row that one statement gives, by itself."""
+        return await self.run(lambda session: session.row(statement, *values))
+
+    async def rows(self, statement: str, *values: Any) -> list[Row]:
+        """All rows that one statement gives, by itself."""
+        return await self.run(lambda session: session.rows(statement, *values))
+
+    async def write(self, statement: str, *values: Any) -> int:
+        """How many rows one statement wrote, by itself."""
+        return await self.run(lambda session: session.run(statement, *values))
+
+    async def transact(self, work: Callable[[Session], Awaitable[AnswerT]]) -> AnswerT:
+        """Do the work in a transaction, and once more from the start if others were at the same rows.
+
+        Raises:
+            ChangeDoesNotFit, StorageBusy, StorageFailed: nothing of it is stored.
+        """
+
+        async def transact(session: Session) -> AnswerT:
+            for _ in range(_MOST_ATTEMPTS - 1):
+                try:
+                    async with session.transaction():
+                        return await work(session)
+                except Overtaken:
+                    continue
+            async with session.transaction():
+                return await work(session)
+
+        return await self.run(transact)
 
     async def close(self) -> None:
         """Take nothing new, wait for what is under way, and close every connection."""

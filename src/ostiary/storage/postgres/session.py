@@ -18,8 +18,12 @@ Row = Any
 MISFIT: Final = "OS001"
 """Raised by ostiary_misfit(), in the first migration."""
 _INTEGRITY: Final = "23"
-_TRY_AGAIN: Final = ("40001", "40P01", "55P03", MISFIT)
-"""Serialization failure, deadlock, lock not available: others were at it at the same moment."""
+_OVERTAKEN: Final = ("40001", "40P01", "55P03")
+"""Serialization failure, deadlock, lock not available."""
+
+
+class Overtaken(ChangeDoesNotFit):
+    """Others wrote to the same rows at the same moment."""
 
 
 class Session:
@@ -40,6 +44,10 @@ class Session:
     def connection(self) -> "asyncpg.Connection[Any]":
         """The driver's own, for what statements cannot say: listening, scripts."""
         return self._connection
+
+    @property
+    def is_in_transaction(self) -> bool:
+        return self._connection.is_in_transaction()
 
     @property
     def is_usable(self) -> bool:
@@ -117,7 +125,9 @@ class Session:
             known = isinstance(error, asyncpg.InterfaceError | OSError)
             return StorageFailed("the database does not answer") if known else None
         state = error.sqlstate or ""
-        if state.startswith(_INTEGRITY) or state in _TRY_AGAIN:
+        if state in _OVERTAKEN:
+            return Overtaken(sqlstate=state)
+        if state.startswith(_INTEGRITY) or state == MISFIT:
             return ChangeDoesNotFit(str(error.args[0] if error.args else state))
         # What is wrong with a statement, or with the server, says nothing good about the connection.
         self._is_spoilt = True

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ostiary.domain.decision import Change, DisableUsers, Snapshot, Supersede
 from ostiary.domain.enrollment import Binding, Enrollment, EnrollmentKey, Standing
+from ostiary.domain.token import Fingerprint
 from ostiary.storage.errors import ChangeDoesNotFit
 from ostiary.storage.postgres.load import Loaded
 from ostiary.storage.postgres.rows import (
@@ -97,8 +98,7 @@ async def write_change(session: Session, change: Change[Any], loaded: Loaded) ->
     await _save_rows(session, change, loaded)
     for supersede in change.supersede:
         await _supersede(session, supersede, at)
-    for binding in change.bind:
-        await session.run(SAVE_BINDING, *binding_values(binding))
+    await _bind(session, change.bind, loaded.unbound)
     for disable in change.disable_users:
         await _disable_users(session, disable)
     for cancel in change.cancel:
@@ -129,12 +129,16 @@ async def write_change(session: Session, change: Change[Any], loaded: Loaded) ->
 
 def rows_held(change: Change[Any], snapshot: Snapshot) -> tuple[Enrollment, ...]:
     """What the decision was shown and does not write: it must stay so until the decision stands. By key."""
-    taken = {row.key for row in change.rows}
-    if snapshot.channel is not None:
-        taken.add(snapshot.channel.key)
+    taken = written_rows(change, snapshot)
     shown = (*snapshot.relationships, *([snapshot.device] if snapshot.device else ()))
     held = {row.key: row for row in shown if row.key not in taken}
     return tuple(held[key] for key in sorted(held))
+
+
+def written_rows(change: Change[Any], snapshot: Snapshot) -> set[EnrollmentKey]:
+    """The rows whose last-seen goes along with the write."""
+    written = {row.key for row in change.rows}
+    return written if snapshot.channel is None else written | {snapshot.channel.key}
 
 
 def contact_of(change: Change[Any], key: EnrollmentKey) -> datetime | None:
@@ -173,6 +177,16 @@ async def _supersede(session: Session, supersede: Supersede, at: datetime) -> No
     key, keep = supersede.enrollment_key, supersede.keep
     await session.run(SUPERSEDE_IDENTITIES, supersede.cause, at, key, keep)
     await session.run(SUPERSEDE_BINDINGS, at, key, keep)
+
+
+async def _bind(
+    session: Session, bindings: tuple[Binding, ...], unbound: Fingerprint | None
+) -> None:
+    for binding in bindings:
+        # Two nodes may bind the same newcomer at once: then one of them must see what the other did.
+        is_new = binding.fingerprint == unbound
+        unbound = None if is_new else unbound
+        await session.run(ADD_BINDING if is_new else SAVE_BINDING, *binding_values(binding))
 
 
 async def _disable_users(session: Session, disable: DisableUsers) -> None:

@@ -26,7 +26,9 @@ SAVE_ALERT: Final = """
     ON CONFLICT (tenant, subject, kind) DO UPDATE
        SET sentence = excluded.sentence, count = alert.count + 1, last_at = excluded.last_at
 """
-LOCK_AUDIT: Final = "SELECT pg_advisory_xact_lock(hashtextextended('ostiary audit ' || $1::text, 0))"
+LOCK_AUDIT: Final = (
+    "SELECT pg_advisory_xact_lock(hashtextextended('ostiary audit ' || $1::text, 0))"
+)
 LAST_AUDIT: Final = """
     SELECT number, hash FROM audit WHERE tenant = $1 ORDER BY number DESC LIMIT 1
 """  # served by the primary key

@@ -1,0 +1,222 @@
+"""Lists and counts on PostgreSQL. Last-seen may lag by what the writer still keeps in memory."""
+
+from typing import Any, Final
+
+from ostiary.domain.decision import Alert
+from ostiary.domain.enrollment import Binding, Enrollment
+from ostiary.domain.token import Holder, TenantId, TokenKind, TokenRecord
+from ostiary.ports.reports import AlertLine, CommandLine, Counts
+from ostiary.protocol.mdm.identity import EnrollmentId
+from ostiary.storage.postgres.readers import Read, Readers
+from ostiary.storage.postgres.rows import (
+    Row,
+    binding_from,
+    enrollment_from,
+    token_from,
+    with_columns,
+)
+
+LIST_ENROLLMENTS: Final = with_columns("""
+    SELECT $enrollment FROM enrollment e
+     WHERE e.tenant = $1 AND (e.id, e.key) > ($2, $3) AND ($4 IS NULL OR e.state = $4)
+     ORDER BY e.id, e.key LIMIT $5
+""")  # served by enrollment_by_id
+FIND_ENROLLMENTS: Final = with_columns("""
+    SELECT $enrollment
+      FROM enrollment e LEFT JOIN enrollment p ON p.key = e.parent_key
+     WHERE e.key IN (SELECT key FROM enrollment WHERE tenant = $1 AND id = $2
+                     UNION ALL
+                     SELECT u.key FROM enrollment d JOIN enrollment u ON u.parent_key = d.key
+                      WHERE d.tenant = $1 AND d.id = $2)
+     ORDER BY CASE coalesce(p.standing, e.standing)
+                  WHEN 'current' THEN 0 WHEN 'contested' THEN 1 ELSE 2 END,
+              coalesce(p.created_at, e.created_at) DESC, coalesce(p.key, e.key),
+              e.parent_key IS NOT NULL, e.id
+""")  # served by enrollment_by_id and enrollment_user
+LIST_BINDINGS: Final = with_columns("""
+    SELECT $binding
+      FROM enrollment e JOIN binding b ON b.enrollment_key = e.key
+     WHERE e.tenant = $1 AND e.id = $2
+     ORDER BY b.superseded_at IS NOT NULL, b.bound_at DESC, b.fingerprint
+""")  # served by enrollment_by_id and binding_by_enrollment
+LIST_LIVE: Final = """
+    SELECT c.uuid, e.id, c.request_type, c.state, c.queued_at, c.sent_at, NULL, c.hand_outs,
+           c.source, NULL
+      FROM command c JOIN enrollment e ON e.key = c.enrollment_key
+     WHERE e.tenant = $1 AND ($2 IS NULL OR e.id = $2)
+     ORDER BY c.state <> 'sent', c.priority, c.sequence LIMIT $3
+"""
+LIST_CLOSED: Final = """
+    SELECT c.uuid, e.id, c.request_type, c.state, c.queued_at, NULL, c.closed_at, c.hand_outs,
+           c.source, c.result
+      FROM command_closed c JOIN enrollment e ON e.key = c.enrollment_key
+     WHERE e.tenant = $1 AND e.id = $2
+     ORDER BY c.number DESC LIMIT $3
+"""  # served by enrollment_by_id and command_closed_by_channel
+LIST_ALL_CLOSED: Final = """
+    SELECT c.uuid, e.id, c.request_type, c.state, c.queued_at, NULL, c.closed_at, c.hand_outs,
+           c.source, c.result
+      FROM command_closed c CROSS JOIN enrollment e ON e.key = c.enrollment_key
+     WHERE e.tenant = $1
+     ORDER BY c.number DESC LIMIT $2
+"""  # CROSS JOIN keeps the order of tables: newest first by the primary key, until the limit
+LIST_TOKENS: Final = with_columns("""
+    SELECT $public_token FROM token t
+     WHERE t.tenant = $1 AND t.id > $2
+       AND (NOT $3 OR t.state NOT IN ('superseded', 'retired', 'revoked'))
+     ORDER BY t.id LIMIT $4
+""")  # served by the primary key
+LIST_TOKENS_OF_KIND: Final = with_columns("""
+    SELECT $public_token FROM token t
+     WHERE t.tenant = $1 AND t.id > $2 AND t.kind = $5
+       AND (NOT $3 OR t.state NOT IN ('superseded', 'retired', 'revoked'))
+     ORDER BY t.id LIMIT $4
+""")  # served by the primary key: a kind that devices bring is never far
+LIST_TOKENS_OF_RARE_KIND: Final = with_columns("""
+    SELECT $public_token FROM token t
+     WHERE t.tenant = $1 AND t.id > $2 AND t.kind = $5
+       AND t.kind <> 'push' AND t.kind <> 'unlock' AND t.kind <> 'bootstrap'
+       AND t.kind <> 'identity'
+       AND (NOT $3 OR t.state NOT IN ('superseded', 'retired', 'revoked'))
+     ORDER BY t.id LIMIT $4
+""")  # served by token_rare_kind
+TOKEN_HISTORY: Final = with_columns("""
+    SELECT $public_token FROM token t
+     WHERE t.tenant = $1
+       AND (t.holder = $2 OR (t.holder > $2 || ':' AND t.holder < $2 || ';'))
+     ORDER BY t.holder, t.kind, t.generation
+""")  # served by token_generation; a user channel's id is the device's, a colon, the user
+LIST_ALERTS: Final = """
+    SELECT tenant, subject, kind, sentence, count, first_at, last_at FROM alert
+     WHERE tenant = $1 ORDER BY last_at DESC, subject, kind LIMIT $2
+"""
+COUNT_ENROLLMENTS: Final = """
+    SELECT type, state, count(*) FROM enrollment GROUP BY type, state
+"""  # served by enrollment_figures
+COUNT_TOKENS: Final = "SELECT kind, state, number FROM token_count WHERE number > 0"
+COUNT_LIVE: Final = "SELECT count(*) FROM command"
+COUNT_WAKES: Final = "SELECT count(*) FROM wake"
+COUNT_DEAD: Final = "SELECT count(*) FROM enrollment WHERE push_dead_since IS NOT NULL"
+COUNT_ALERTS: Final = "SELECT count(*) FROM alert"
+
+_COMMON: Final = frozenset(
+    {TokenKind.PUSH, TokenKind.UNLOCK, TokenKind.BOOTSTRAP, TokenKind.IDENTITY}
+)
+"""The kinds that the index token_rare_kind leaves out."""
+
+
+class PostgresReports:
+    """Lists and counts over read-only connections."""
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+
+    async def list_enrollments(
+        self, tenant: TenantId, *, state: str | None, limit: int, after: str | None
+    ) -> tuple[Enrollment, ...]:
+        # The key has no slash; an id may.
+        last_id, _, last_key = (after or "").rpartition("/")
+        rows = await self._rows(LIST_ENROLLMENTS, tenant, last_id, last_key, state, limit)
+        return tuple(enrollment_from(row) for row in rows)
+
+    async def find_enrollments(
+        self, tenant: TenantId, enrollment_id: EnrollmentId
+    ) -> tuple[Enrollment, ...]:
+        rows = await self._rows(FIND_ENROLLMENTS, tenant, enrollment_id)
+        return tuple(enrollment_from(row) for row in rows)
+
+    async def list_bindings(
+        self, tenant: TenantId, enrollment_id: EnrollmentId
+    ) -> tuple[Binding, ...]:
+        rows = await self._rows(LIST_BINDINGS, tenant, enrollment_id)
+        return tuple(binding_from(row) for row in rows)
+
+    async def list_commands(
+        self, tenant: TenantId, enrollment_id: EnrollmentId | None, *, live_only: bool, limit: int
+    ) -> tuple[CommandLine, ...]:
+        def work(read: Read) -> list[Row]:
+            rows = read(LIST_LIVE, (tenant, enrollment_id, limit)).fetchall()
+            left = 0 if live_only else limit - len(rows)
+            if left and enrollment_id is None:
+                rows += read(LIST_ALL_CLOSED, (tenant, left)).fetchall()
+            elif left:
+                rows += read(LIST_CLOSED, (tenant, enrollment_id, left)).fetchall()
+            return rows
+
+        return tuple(_command_line(row) for row in await self._readers.run(work))
+
+    async def list_tokens(
+        self,
+        tenant: TenantId,
+        *,
+        kind: TokenKind | None,
+        current_only: bool,
+        limit: int,
+        after: str | None,
+    ) -> tuple[TokenRecord, ...]:
+        """Current are those that no newer one replaced and nobody withdrew; a dead one may be."""
+        values = (tenant, after or "", current_only, limit)
+        if kind is None:
+            rows = await self._rows(LIST_TOKENS, *values)
+        else:
+            statement = LIST_TOKENS_OF_KIND if kind in _COMMON else LIST_TOKENS_OF_RARE_KIND
+            rows = await self._rows(statement, *values, kind.value)
+        return tuple(token_from(row) for row in rows)
+
+    async def token_history(self, tenant: TenantId, holder: Holder) -> tuple[TokenRecord, ...]:
+        rows = await self._rows(TOKEN_HISTORY, tenant, holder)
+        return tuple(token_from(row) for row in rows)
+
+    async def list_alerts(self, tenant: TenantId, *, limit: int) -> tuple[AlertLine, ...]:
+        """Latest first."""
+        return tuple(_alert_line(row) for row in await self._rows(LIST_ALERTS, tenant, limit))
+
+    async def count(self) -> Counts:
+        def work(read: Read) -> Counts:
+            def figure(statement: str) -> int:
+                return int(read(statement, ()).fetchone()[0])
+
+            return Counts(
+                enrollments={
+                    (type_, state): number for type_, state, number in read(COUNT_ENROLLMENTS, ())
+                },
+                live_commands=figure(COUNT_LIVE),
+                wakes=figure(COUNT_WAKES),
+                push_dead=figure(COUNT_DEAD),
+                alerts=figure(COUNT_ALERTS),
+                tokens={(kind, state): number for kind, state, number in read(COUNT_TOKENS, ())},
+            )
+
+        return await self._readers.run(work)
+
+    async def _rows(self, statement: str, *values: Any) -> list[Row]:
+        return await self._readers.run(lambda read: read(statement, values).fetchall())
+
+
+def _command_line(row: Row) -> CommandLine:
+    (
+        uuid, enrollment_id, request_type, state, queued_at, sent_at, closed_at, hand_outs,
+        source, result,
+    ) = row  # fmt: skip
+    return CommandLine(
+        uuid=uuid,
+        enrollment_id=enrollment_id,
+        request_type=request_type,
+        state=state,
+        queued_at=queued_at,
+        sent_at=sent_at,
+        closed_at=closed_at,
+        hand_outs=hand_outs,
+        source=source,
+        result=result,
+    )
+
+
+def _alert_line(row: Row) -> AlertLine:
+    tenant, subject, kind, sentence, count, first_at, last_at = row
+    return AlertLine(
+        alert=Alert(tenant=tenant, subject=subject, kind=kind, sentence=sentence),
+        count=count,
+        first_at=first_at,
+        last_at=last_at,
+    )
