@@ -1,7 +1,9 @@
 """What holds for every test: how long the heavy ones run, that a skip is no success, and which cases were covered."""
 
+import asyncio
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +15,9 @@ from tools.cases import case_ids, documented_cases, unknown_ids
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.register_profile("short", UNHURRIED, max_examples=60, derandomize=True)
 settings.register_profile("long", UNHURRIED, max_examples=2_000)
+
+if TYPE_CHECKING:
+    from postgres_server import PostgresServer
 
 COVERED = "documented case"
 
@@ -33,6 +38,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("long" if config.getoption("--long") else "short")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator["PostgresServer"]:
+    """A PostgreSQL of our own, with a template database that has our schema; started when a test first asks for it."""
+    from postgres_server import PostgresServer  # noqa: PLC0415 - most runs of a few tests need none of it
+
+    server = PostgresServer()
+    asyncio.run(server.make_template())
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: "PostgresServer") -> Iterator[str]:
+    """The URL of an empty database with our schema, of this test alone."""
+    url = asyncio.run(postgres_server.lend_database())
+    yield url
+    asyncio.run(postgres_server.take_back(url))
 
 
 @pytest.fixture(scope="session")

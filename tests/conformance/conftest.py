@@ -8,14 +8,27 @@ import pytest
 from conformance.storage_twins import AnyStorage
 from conformance.storage_values import MovedClock
 from ostiary.storage.memory.storage import MemoryStorage
+from ostiary.storage.postgres.storage import open_postgres
 from ostiary.storage.sqlite.storage import open_sqlite
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AnyStorage]:
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a storage of each kind is to be."""
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"{request.param}:{tmp_path}/ostiary.db"
+
+
+@pytest.fixture
+async def storage(storage_url: str) -> AsyncIterator[AnyStorage]:
     """An empty storage of each kind."""
-    if request.param == "memory":
+    engine, _, path = storage_url.partition(":")
+    if engine == "memory":
         yield MemoryStorage()
-        return
-    async with open_sqlite(tmp_path / "ostiary.db", clock=MovedClock()) as opened:
-        yield opened
+    elif engine == "sqlite":
+        async with open_sqlite(Path(path), clock=MovedClock()) as opened:
+            yield opened
+    else:
+        async with open_postgres(storage_url, clock=MovedClock()) as opened:
+            yield opened

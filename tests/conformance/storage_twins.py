@@ -1,14 +1,16 @@
-"""Both engines behind one name, and all that can be seen of either: what the conformance suite and the twins play on."""
+"""The engines behind one name, and all that can be seen of each: what the conformance suite and the twins play on."""
 
 from dataclasses import replace
 from typing import Any
 
+from conformance.postgres_tables import read_tables
 from conformance.storage_values import NOON, key, nothing
 from ostiary.domain.command import ClosedCommand, CommandState
 from ostiary.domain.decision import Alert, Ask, AuditEntry, ByKey, Change, Snapshot, Wake
 from ostiary.ports.reports import AlertLine
 from ostiary.storage.memory.storage import MemoryStorage
 from ostiary.storage.memory.tables import Tables
+from ostiary.storage.postgres.storage import PostgresStorage
 from ostiary.storage.sqlite.challenges import (
     CHALLENGE_BY_DIGEST,
     INVITATION_BY_CODE,
@@ -27,7 +29,7 @@ from ostiary.storage.sqlite.rows import (
 )
 from ostiary.storage.sqlite.storage import SqliteStorage
 
-AnyStorage = MemoryStorage | SqliteStorage
+AnyStorage = MemoryStorage | SqliteStorage | PostgresStorage
 
 
 async def store(storage: AnyStorage, **parts: Any) -> Snapshot:
@@ -59,9 +61,9 @@ async def show(storage: AnyStorage, ask: Ask) -> Snapshot:
     return shown[-1]
 
 
-async def assert_twins_agree(memory: MemoryStorage, sqlite: SqliteStorage) -> None:
+async def assert_twins_agree(memory: MemoryStorage, other: AnyStorage) -> None:
     """Fail unless both hold the same, down to the order of commands, generations and the audit's hashes."""
-    ours, theirs = await visible_state(memory), await visible_state(sqlite)
+    ours, theirs = await visible_state(memory), await visible_state(other)
     for part, expected in ours.items():
         assert theirs[part] == expected, part
 
@@ -70,6 +72,8 @@ async def visible_state(storage: AnyStorage) -> dict[str, Any]:
     """All that a storage holds, by part, as values that compare."""
     if isinstance(storage, MemoryStorage):
         return _as_parts(storage._store.tables)
+    if isinstance(storage, PostgresStorage):
+        return _as_parts(await read_tables(storage))
     return await storage._engine.run(lambda transaction: _as_parts(_read(storage, transaction)))
 
 
@@ -99,14 +103,14 @@ def _without_sequence(command: Any) -> Any:
 
 
 def _read(storage: SqliteStorage, transaction: Transaction) -> Tables:
-    overlay = storage.enrollments._seen.overlay
+    seen = storage.enrollments._seen
 
     def rows(statement: str) -> list[Any]:
         return transaction.read(with_columns(statement)).fetchall()
 
     tables = Tables()
     for row in rows("SELECT $enrollment FROM enrollment e"):
-        enrollment = overlay(enrollment_from(row))
+        enrollment = enrollment_from(row, seen.last(row[0]))
         tables.enrollments[enrollment.key] = enrollment
     for row in rows("SELECT $binding FROM binding b"):
         tables.bindings[row[0]] = binding_from(row)

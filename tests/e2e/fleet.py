@@ -31,16 +31,16 @@ Row = dict[str, Any]
 
 
 @dataclass
-class MovableClock:
-    """The machine's time, and what a scene has moved it by."""
+class MovedClock:
+    """A clock that stands at the start of a scene until the scene moves it, so that nobody is pushed by chance."""
 
-    moved: timedelta = timedelta()
+    moment: datetime = field(default_factory=SystemClock().now)
 
     def now(self) -> datetime:
-        return SystemClock().now() + self.moved
+        return self.moment
 
     def advance(self, **duration: float) -> None:
-        self.moved += timedelta(**duration)
+        self.moment += timedelta(**duration)
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Fleet:
     apple: SimulatedApple
     desk: Desk
     clients: TlsClients
-    clock: MovableClock
+    clock: MovedClock
     disk: FailingDisk
     devices: list[Device] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
@@ -164,7 +164,7 @@ class Fleet:
 @asynccontextmanager
 async def open_fleet(data: Path) -> AsyncIterator[Fleet]:
     """The installation in `data`, served on a free port, with a push certificate of a simulated Apple."""
-    clock, disk, stop = MovableClock(), FailingDisk(), asyncio.Event()
+    clock, disk, stop = MovedClock(), FailingDisk(), asyncio.Event()
     async with AsyncExitStack() as stack:
         apple = await stack.enter_async_context(SimulatedApple(data / "apple"))
         port = _free_port()

@@ -131,7 +131,9 @@ class Oracle:
         may_settle: bool = False,
     ) -> None:
         """`may_settle`: somebody who may end a contest just did."""
-        assert not issubclass(outcome.error or Exception, ChangeDoesNotFit | Unavailable), outcome.said
+        assert not issubclass(outcome.error or Exception, ChangeDoesNotFit | Unavailable), (
+            outcome.said
+        )
         for fingerprint in after.bindings:
             self._bound_at_step.setdefault(fingerprint, self.step)
         self._check_ended(before, after, now, may_settle=may_settle)
@@ -160,7 +162,7 @@ class Oracle:
             for kind, record in pointed(after, row):
                 is_dead = record.state is TokenState.DEAD and row.push_dead_since is not None
                 assert record.state in IN_USE or is_dead, f"{row.id} points at {record.state}"
-                assert (record.kind, record.holder) == (kind, row.id)
+                assert (record.kind, str(record.holder)) == (kind, str(row.id))
                 found[kind] = self.clear(record)
             expected = {kind: value for kind, (value, _) in self.held[row.key].items()}
             assert found == expected, f"{row.id} ({row.standing}, {row.state})"

@@ -11,8 +11,6 @@ from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.services.reply import Farewell, Reply
 from scenes.house import ALL_F, FULL_PROFILE, IPHONE, MAC, SHARED_IPAD, TOPIC, Device, House
 
-SILENCE = timedelta(hours=25)
-
 
 async def contested(device: Device, name: str = "newcomer") -> Device:
     """A newcomer that stands beside a live relationship and has handed over tokens of its own."""
@@ -150,9 +148,9 @@ async def test_a_user_is_not_pushed_before_the_device_is_enrolled(house: House) 
     ipad = house.device(SHARED_IPAD)
     await ipad.authenticate()
     await ipad.token_update(UserID=ALL_F, UserShortName="bob", AwaitingConfiguration=True)
-    assert await house.due(SILENCE) == []
+    assert await house.due(timedelta(minutes=1)) == []
     await ipad.token_update()
-    house.clock.advance(minutes=1)
+    house.clock.advance(minutes=2)
     assert set(await house.due()) == {ipad.id, f"{ipad.id}:bob"}
 
 

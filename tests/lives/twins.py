@@ -23,7 +23,7 @@ from ostiary.storage.memory.tables import Tables
 from ostiary.storage.sqlite.storage import open_sqlite
 from scenes.house import OTHER_TOPIC, START, TOPIC, Device, House, Model, MovedClock
 
-IN_MEMORY = Path("/dev/shm")  # noqa: S108 - fsync costs nothing there, and what a disk keeps is for the crash tests
+IN_MEMORY = Path("/dev/shm")
 DRAWN_FROM = {
     "ostiary.services.checkin.uuid4": "uuid4",
     "ostiary.services.commands.uuid4": "uuid4",

@@ -1,12 +1,20 @@
 """Random lives of a few devices, played on SQLite and in memory at once: what was acknowledged is never lost."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from typing_extensions import override
 
 from lives.oracle import BOOTSTRAP, UNLOCK, Oracle, bound_row, user_row
 from lives.twins import Actor, Outcome, Twins
@@ -51,7 +59,9 @@ PAUSES = (
 
 actors = st.integers(min_value=0, max_value=15)
 values = st.sampled_from(VALUES)
-statuses = st.sampled_from(("Acknowledged", "Acknowledged", "NotNow", "Error", "CommandFormatError"))
+statuses = st.sampled_from(
+    ("Acknowledged", "Acknowledged", "NotNow", "Error", "CommandFormatError")
+)
 
 
 class Lives(RuleBasedStateMachine):
@@ -69,6 +79,7 @@ class Lives(RuleBasedStateMachine):
         """By certificate and channel: the command that the device was handed last."""
         self.released_keys: set[str] = set()
 
+    @override
     def teardown(self) -> None:
         self.twins.__exit__()
 
@@ -110,6 +121,66 @@ class Lives(RuleBasedStateMachine):
             self.authenticate(number, TOPIC)
             self.token_update(number, VALUES[0], VALUES[0] if number in (0, 3) else None, None)
             self.session(number, user=False, answers=["Acknowledged"] * 3)
+
+    @rule(
+        number=actors,
+        escrows=st.sampled_from((None, *VALUES)),
+        awaiting=st.sampled_from((None, True)),
+        by_old=st.booleans(),
+    )
+    def renew(
+        self, number: int, escrows: bytes | None, awaiting: bool | None, by_old: bool
+    ) -> None:
+        """A renewal from its credential to its TokenUpdate, which the old certificate may send instead."""
+        old = self.actor(number)
+        known = len(self.actors)
+        self.issue(number, renews=True)
+        if len(self.actors) == known:
+            return
+        self.authenticate(known, TOPIC)
+        if escrows is not None:
+            self.set_bootstrap(known, escrows)
+        if by_old:
+            self.session(self.actors.index(old), user=False, answers=["Acknowledged"])
+        self.token_update(known, VALUES[1], None, awaiting)
+
+    @rule(
+        newcomer=st.sampled_from((3, 4, 5)),
+        pause=st.sampled_from((timedelta(hours=1), timedelta(hours=25))),
+        then=st.sampled_from(("report", "check out", "authenticate", "get", "user", "old leaves")),
+    )
+    def contest(self, newcomer: int, pause: timedelta, then: str) -> None:
+        """Somebody claims a device that may be live; later they, or the old side, say something."""
+        old = 1 if self.actor(newcomer).udid == "MAC" else 0
+        self.user_token_update(old, VALUES[0], None, None)
+        self.authenticate(newcomer, TOPIC)
+        self.token_update(newcomer, VALUES[2], VALUES[2], None)
+        self.wait(pause)
+        match then:
+            case "report":
+                self.session(newcomer, user=False, answers=["Acknowledged", "NotNow"])
+            case "check out":
+                self.check_out(newcomer)
+            case "authenticate":
+                self.authenticate(newcomer, TOPIC)
+            case "get":
+                self.get_bootstrap(newcomer)
+            case "user":
+                self.user_token_update(newcomer, VALUES[1], None, None)
+            case _:
+                self.check_out(old)
+
+    @rule(number=actors, user=st.booleans(), odd=statuses, which=st.integers(0, 7))
+    def release_from_setup_assistant(self, number: int, user: bool, odd: str, which: int) -> None:
+        """A device that waits is handed its release, and then other commands come and odd reports."""
+        actor = self.actor(number)
+        name = USERS[actor.udid][1] if user and actor.udid in USERS else actor.udid
+        self.session(number, user=user, answers=["Acknowledged"] * 4)
+        for request_type in ("DeviceConfigured", "ProfileList", "CertificateList"):
+            self.enqueue(name, request_type, True)
+            self.session(number, user=user, answers=[])
+        self.repeat_a_report(number, user, odd, which)
+        self.repeat_a_report(number, user, "Acknowledged", -2)
 
     @rule(number=actors, topic=st.sampled_from((TOPIC, TOPIC, TOPIC, OTHER_TOPIC)))
     def authenticate(self, number: int, topic: str) -> None:
@@ -271,9 +342,7 @@ class Lives(RuleBasedStateMachine):
     def enqueue(self, name: str, request_type: str, pushes: bool) -> None:
         async def order(house: House) -> None:
             body = plist.encode({"Command": {"RequestType": request_type}})
-            done = await house.desk.enqueue_raw(
-                [EnrollmentId(name)], body, OPERATOR, pushes=pushes
-            )
+            done = await house.desk.enqueue_raw([EnrollmentId(name)], body, OPERATOR, pushes=pushes)
             for refused in done.refused.values():
                 if refused is not None:
                     raise refused
@@ -359,7 +428,11 @@ class Lives(RuleBasedStateMachine):
         now = self.twins.clock.now()
 
         async def claim(house: House) -> tuple[DueWake, ...]:
-            return await house.storage.wakes.claim(now, limit=50, lease=timedelta(minutes=1))
+            due = await house.storage.wakes.claim(now, limit=50, lease=timedelta(minutes=1))
+            # SQLite writes last-seen in batches, so a claim may show it a little late.
+            return tuple(
+                replace(one, enrollment=replace(one.enrollment, last_seen_at=None)) for one in due
+            )
 
         outcome = self.play(claim)
         due: tuple[DueWake, ...] = outcome.answer

@@ -1,4 +1,4 @@
-"""Two storages live the same life, a random one, and hold the same at every step."""
+"""The storages live the same life, a random one, and hold the same at every step."""
 
 import asyncio
 import tempfile
@@ -10,7 +10,13 @@ from typing import Any, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from conformance.storage_twins import AnyStorage, assert_twins_agree
 from conformance.storage_values import (
@@ -66,7 +72,9 @@ from ostiary.domain.token import (
 from ostiary.errors import Conflicting, Missing
 from ostiary.ports.storage import WakeStep
 from ostiary.storage.memory.storage import MemoryStorage
-from ostiary.storage.sqlite.storage import open_sqlite
+from ostiary.storage.postgres.storage import PostgresStorage, open_postgres
+from ostiary.storage.sqlite.storage import SqliteStorage, open_sqlite
+from postgres_server import PostgresServer
 
 AnswerT = TypeVar("AnswerT")
 
@@ -229,25 +237,31 @@ def parts(draw: st.DrawFn) -> dict[str, Any]:
 
 
 class Twins(RuleBasedStateMachine):
-    """The in-memory twin and SQLite, played on at once."""
+    """The in-memory twin, SQLite and PostgreSQL, played on at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: PostgresServer) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
+        self.server = server
+        self.url = self.run(server.lend_database())
         self.memory = MemoryStorage()
-        self.sqlite = self.run(self.open())
+        self.others = self.run(self.open())
 
-    async def open(self) -> Any:
-        return open_sqlite(Path(self.folder.name) / "twin.db", clock=MovedClock())
+    async def open(self) -> tuple[SqliteStorage, PostgresStorage]:
+        return (
+            open_sqlite(Path(self.folder.name) / "twin.db", clock=MovedClock()),
+            open_postgres(self.url, clock=MovedClock()),
+        )
 
     def run(self, work: Coroutine[Any, Any, AnswerT]) -> AnswerT:
         return self.runner.run(work)
 
-    def both(self, play: Any) -> None:
-        """Play on both; they must answer alike, or refuse alike."""
-        answers = [self.run(self.outcome(play, twin)) for twin in (self.memory, self.sqlite)]
-        assert answers[0] == answers[1]
+    def all(self, play: Any) -> None:
+        """Play on all; they must answer alike, or refuse alike."""
+        expected = self.run(self.outcome(play, self.memory))
+        for other in self.others:
+            assert self.run(self.outcome(play, other)) == expected, type(other).__name__
 
     async def outcome(self, play: Any, storage: AnyStorage) -> Any:
         try:
@@ -268,7 +282,7 @@ class Twins(RuleBasedStateMachine):
             await storage.enrollments.decide(ask, change)
             return shown[-1]
 
-        self.both(play)
+        self.all(play)
 
     @initialize(held=st.sets(NUMBERS), queued=st.sets(st.tuples(NAMES, CHANNELS)))
     def furnish(self, held: set[int], queued: set[tuple[str, int]]) -> None:
@@ -288,7 +302,7 @@ class Twins(RuleBasedStateMachine):
             )
 
         if held:
-            self.both(play)
+            self.all(play)
 
     @rule(numbers=st.sets(CHANNELS, min_size=1, max_size=3))
     def enroll(self, numbers: set[int]) -> None:
@@ -300,7 +314,7 @@ class Twins(RuleBasedStateMachine):
                 lambda _: Change(at=NOON, answer=None, rows=rows, bind=bind),
             )
 
-        self.both(play)
+        self.all(play)
 
     @rule(now=MOMENTS, limit=st.integers(1, 4))
     def claim(self, now: datetime, limit: int) -> None:
@@ -311,7 +325,7 @@ class Twins(RuleBasedStateMachine):
 
         if limit < 4 and self.has_ties():
             return
-        self.both(play)
+        self.all(play)
 
     def has_ties(self) -> bool:
         due = [wake.due_at for wake in self.memory._store.tables.wakes.values()]
@@ -341,7 +355,7 @@ class Twins(RuleBasedStateMachine):
                 )
                 await storage.wakes.settle([step])
 
-        self.both(play)
+        self.all(play)
 
     @rule(number=NUMBERS, paused=st.booleans())
     def hold_topic(self, number: int, paused: bool) -> None:
@@ -351,7 +365,7 @@ class Twins(RuleBasedStateMachine):
             if paused:
                 await storage.push_certificates.pause_topic(certificate.topic, "why", NOON)
 
-        self.both(play)
+        self.all(play)
 
     @rule(number=NUMBERS, invited=st.booleans())
     def invite(self, number: int, invited: bool) -> None:
@@ -362,7 +376,7 @@ class Twins(RuleBasedStateMachine):
                 challenge(number + 10, invitation_id=record_id(20 + number) if invited else None)
             )
 
-        self.both(play)
+        self.all(play)
 
     @rule(number=NUMBERS, certificate=NUMBERS)
     def spend(self, number: int, certificate: int) -> None:
@@ -381,7 +395,7 @@ class Twins(RuleBasedStateMachine):
             except Missing:
                 return None
 
-        self.both(play)
+        self.all(play)
 
     @rule(number=NUMBERS)
     def ask_aside(self, number: int) -> None:
@@ -393,14 +407,17 @@ class Twins(RuleBasedStateMachine):
                 await storage.wakes.next_due_at(),
             )
 
-        self.both(play)
+        self.all(play)
 
     @invariant()
     def agree(self) -> None:
-        self.run(assert_twins_agree(self.memory, self.sqlite))
+        for other in self.others:
+            self.run(assert_twins_agree(self.memory, other))
 
     def teardown(self) -> None:  # type: ignore[explicit-override]  # typing.override came with 3.12
-        self.run(self.sqlite.close())
+        for other in self.others:
+            self.run(other.close())
+        self.run(self.server.take_back(self.url))
         self.runner.close()
         self.folder.cleanup()
 
@@ -412,5 +429,7 @@ def without_places(snapshot: Snapshot) -> Snapshot:
     return replace(snapshot, reported=reported, queue=queue)
 
 
-TestTwins = Twins.TestCase
-TestTwins.settings = settings(stateful_step_count=25)
+def test_every_storage_lives_the_same_life(postgres_server: PostgresServer) -> None:
+    run_state_machine_as_test(
+        lambda: Twins(postgres_server), settings=settings(stateful_step_count=25)
+    )

@@ -1,6 +1,7 @@
 """`ostiary demo`: a real server, simulated devices and a simulated Apple, live in this terminal."""
 
 import asyncio
+import shlex
 import shutil
 import signal
 import sys
@@ -8,6 +9,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -56,6 +58,8 @@ def demo(
     Example: ostiary demo --keep --data ./demo-data
     """
     forget_settings_of_environment()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may not know every sign of ours
     where = Path(tempfile.mkdtemp(prefix="ostiary-demo-")) if data is None else data.absolute()
     run_async(_run(where, keep=keep, pause_seconds=0 if fast else PAUSE_SECONDS))
 
@@ -130,7 +134,9 @@ async def _stay(stage: Stage, seconds: float) -> None:
     await stage.look()
     stage.screen.freeze()
     _say_what_happened(stage, seconds)
-    print(f"  {_program()} push {stage.devices[1].udid} --data {stage.house.data}")
+    print(
+        f"  {_program()} push {stage.devices[1].udid} --data {shlex.quote(str(stage.house.data))}"
+    )
     print("Server and devices run until Ctrl-C; what they do appears here.", flush=True)
     while not stop.is_set():
         with suppress(TimeoutError):
@@ -151,7 +157,8 @@ def _on_ending(act: Callable[[], object]) -> None:
 def _say_what_happened(stage: Stage, seconds: float) -> None:
     accepted = [each for each in stage.apple.apns.requests if each.verdict.reason is None]
     users = sum(row.is_user for row in stage.board.rows)
-    udid, program, data = stage.devices[0].udid, _program(), stage.house.data
+    udid, program = stage.devices[0].udid, _program()
+    data = shlex.quote(str(stage.house.data))
     print()
     print(
         f"Every step happened, in {seconds:.0f} seconds: {len(stage.devices)} devices and {users} users,"

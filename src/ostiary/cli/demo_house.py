@@ -19,7 +19,7 @@ from ostiary.settings import ENV_PREFIX, Places, load_settings
 
 HOST: Final = "127.0.0.1"
 LOG_NAME: Final = "server.log"
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 0.05
 _AS_JSON: Final = ("-o", "json")

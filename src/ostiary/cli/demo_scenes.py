@@ -182,9 +182,9 @@ async def change_push_token(stage: Stage, cast: Cast) -> None:
     await stage.until("the ledger has two push tokens", lambda: _generation(row, "push") > 1)
     await stage.pause()
     await stage.house.ask("enqueue", ipad.udid, "device-information")
-    await stage.until("the new push token is proven", lambda: is_proven(row, "push"))
+    await stage.until("the new push token is proven", partial(is_proven, row, "push"))
     pushed = [each.token for each in stage.apple.apns.requests]
-    stage.require("the push went to the new token", holds=pushed[-1] == ipad.push_token)
+    stage.require("a push went to the new token", holds=ipad.push_token in pushed)
     await stage.pause()
 
 

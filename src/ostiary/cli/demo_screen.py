@@ -49,7 +49,7 @@ class Screen:
         self._told = 0
         self._act = ""
         self._live: Live | None = None
-        if console.is_terminal:
+        if console.is_terminal and not console.is_dumb_terminal:
             self._live = Live(
                 console=console, auto_refresh=False, transient=True, vertical_overflow="crop"
             )

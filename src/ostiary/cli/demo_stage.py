@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import httpx
 
-from ostiary.app import SystemClock
 from ostiary.cli.demo_board import Board, BoardRow, TokenLine
 from ostiary.cli.demo_house import DemoFailed, DemoHouse
 from ostiary.cli.demo_screen import Screen
@@ -18,17 +17,15 @@ from ostiary_sim.connections import TlsClients
 from ostiary_sim.device import Device
 from ostiary_sim.errors import SimulationFailed
 from ostiary_sim.events import Event
-from ostiary_sim.personality import PERSONALITIES
+from ostiary_sim.personality import PERSONALITIES, UserChannels
 from ostiary_sim.users import User
 from ostiary_sim.world import SimulatedApple
 
-STEP_SECONDS: Final = 30.0
+STEP_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.05
 _FRESH_SECONDS: Final = 0.25
 _LOOKS_UNTIL_STALE: Final = 10
 _MOST: Final = 500
-
-_clock = SystemClock()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,7 +41,7 @@ class Stage:
     pause_seconds: float
     clients: TlsClients
     devices: list[Device] = field(default_factory=list)
-    answered: set[tuple[str, str, str, str]] = field(default_factory=set)
+    answered: list[tuple[str, str, str, str]] = field(default_factory=list)
     """Serial, channel, request type and status of every command that a device answered."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -86,14 +83,14 @@ class Stage:
 
     def know_user(self, row: BoardRow, device: Device, user: User) -> None:
         """Say which enrollment the row is about: a Mac's users have GUIDs, a Shared iPad's their names."""
-        on_mac = user.guid if device.personality.name == "mac" else user.short_name
-        row.id = f"{device.udid}:{on_mac}"
+        is_mac = device.personality.user_channels is UserChannels.MAC
+        row.id = f"{device.udid}:{user.guid if is_mac else user.short_name}"
 
     def hear(self, event: Event) -> None:
         """Take an event of a device."""
         if event.what == "command_answered":
             request_type, _, status = event.detail.partition(": ")
-            self.answered.add((event.serial, event.channel, request_type, status))
+            self.answered.append((event.serial, event.channel, request_type, status))
         self.board.hear(event)
         self._news.set()
 
@@ -155,6 +152,8 @@ class Stage:
         try:
             answer = await self.desk.ask("GET", path, params={"all": "1", "limit": _MOST})
         except httpx.HTTPError:
+            await asyncio.sleep(_LOOK_SECONDS)  # its end is known a moment after its silence
+            self.require_server()
             raise DemoFailed(
                 "the server does not answer any more", f"Its log is {self.house.log}."
             ) from None

@@ -13,12 +13,11 @@ from ostiary.domain.first_commands import STANDARD_PAYLOAD
 from ostiary.domain.operator import apply_cancel
 from ostiary.domain.token import SealedValue, TenantId
 from ostiary.errors import Malformed, OstiaryError, Refused, TooLarge
-from ostiary.formats import plist
 from ostiary.ports.clock import Clock
 from ostiary.ports.sealer import Sealer
 from ostiary.ports.storage import Enrollments
 from ostiary.protocol.mdm.commands import Command, Kind, decode_raw_command, device_lock, nature_of
-from ostiary.protocol.mdm.connect import LONGEST_COMMAND_UUID, CommandUuid
+from ostiary.protocol.mdm.connect import LONGEST_COMMAND_UUID, CommandUuid, encode_command
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.secret import Secret
 from ostiary.services.connect import command_label
@@ -165,7 +164,7 @@ class CommandDesk:
     def _sealed(self, tenant: TenantId, uuid: CommandUuid, command: Command) -> SealedValue:
         if command["RequestType"] == CLEAR_PASSCODE:
             return STANDARD_PAYLOAD
-        return self._sealer.seal(Secret(plist.encode(command)), command_label(tenant, uuid))
+        return self._sealer.seal(Secret(encode_command(uuid, command)), command_label(tenant, uuid))
 
 
 def _typed(request_type: str, command: Command) -> Command:

@@ -15,12 +15,11 @@ from ostiary.domain.policy import Policy
 from ostiary.domain.token import Holder, RecordId, TenantId
 from ostiary.domain.visitor import DeviceIdentity
 from ostiary.errors import Unavailable
-from ostiary.formats import plist
 from ostiary.ports.clock import Clock
 from ostiary.ports.meter import Meter
 from ostiary.ports.sealer import Sealer, SealLabel
 from ostiary.ports.storage import Enrollments
-from ostiary.protocol.mdm.commands import Command, standard_form
+from ostiary.protocol.mdm.commands import standard_form
 from ostiary.protocol.mdm.connect import CommandUuid, ConnectReport, Status, encode_command
 from ostiary.protocol.mdm.redaction import render_result
 from ostiary.secret import Secret
@@ -110,16 +109,15 @@ class CommandChannel:
         self, tenant: TenantId, command: LiveCommand, unlock: RecordId | None
     ) -> bytes:
         """The command's body, its reference filled with the token as it is now. (escrowed-secrets.md 4.0.2 rule 6)"""
-        body = dict(self._payload(tenant, command))
+        if command.payload:
+            # Rendered when it was queued; only the standard form of a command refers to anything.
+            return self._sealer.unseal(
+                command.payload, command_label(tenant, command.uuid)
+            ).reveal()
+        body = dict(standard_form(command.request_type))
         if command.reference is TokenReference.LATEST_UNLOCK:
             body["UnlockToken"] = (await self._unlock_token(command, unlock)).reveal()
         return encode_command(command.uuid, body)
-
-    def _payload(self, tenant: TenantId, command: LiveCommand) -> Command:
-        if not command.payload:
-            return standard_form(command.request_type)
-        clear = self._sealer.unseal(command.payload, command_label(tenant, command.uuid))
-        return plist.read_dict(clear.reveal()).as_mapping()
 
     async def _unlock_token(self, command: LiveCommand, unlock: RecordId | None) -> Secret:
         record = await self._enrollments.load_record(unlock) if unlock is not None else None

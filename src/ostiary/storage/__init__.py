@@ -1,4 +1,4 @@
-"""Where everything is kept: SQLite, an in-memory twin for tests, and the schema's migrations.
+"""Where everything is kept: SQLite, PostgreSQL, an in-memory twin for tests, and the schema's migrations.
 
 Only app.py and the CLI's offline commands open a storage; everybody else sees ports/storage.py and ports/reports.py.
 """

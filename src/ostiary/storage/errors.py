@@ -24,7 +24,10 @@ class SchemaAltered(Unavailable):
 class UnusableDatabaseUrl(Malformed):
     """The database URL names no engine that we have."""
 
-    hint = "Write sqlite:///path/to/ostiary.db; four slashes make the path absolute."
+    hint = (
+        "Write sqlite:///path/to/ostiary.db (four slashes make the path absolute),"
+        " or postgresql://user@host/name."
+    )
 
 
 class ChangeDoesNotFit(Conflicting):

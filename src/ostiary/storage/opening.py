@@ -18,7 +18,9 @@ from ostiary.ports.storage import (
 )
 from ostiary.ports.trace import Trace, no_trace
 from ostiary.storage.errors import UnusableDatabaseUrl
-from ostiary.storage.sqlite.storage import open_sqlite
+from ostiary.storage.postgres.address import SCHEMES
+from ostiary.storage.postgres.storage import PostgresStorage, open_postgres
+from ostiary.storage.sqlite.storage import SqliteStorage, open_sqlite
 
 _SQLITE: Final = "sqlite:///"
 
@@ -42,17 +44,15 @@ class Storage:
 
 
 def open_storage(database_url: str, clock: Clock, trace: Trace = no_trace) -> Storage:
-    """Open what the URL names: `sqlite:///relative/path` or `sqlite:////absolute/path`.
+    """Open what the URL names: `sqlite:///relative/path`, `sqlite:////absolute/path` or `postgresql://host/name`.
+
+    A PostgreSQL connects when it is first asked for anything; what is wrong with it is said then.
 
     Raises:
         UnusableDatabaseUrl: no engine of ours answers to this URL.
         Unavailable: another process has it, it is a newer version's, or it cannot be opened.
     """
-    path = database_url.removeprefix(_SQLITE)
-    if path in (database_url, ""):
-        # The URL may hold a password, so it is not repeated.
-        raise UnusableDatabaseUrl
-    opened = open_sqlite(Path(path), clock=clock, trace=trace)
+    opened = _open(database_url, clock, trace)
     return Storage(
         enrollments=opened.enrollments,
         challenges=opened.challenges,
@@ -65,3 +65,13 @@ def open_storage(database_url: str, clock: Clock, trace: Trace = no_trace) -> St
         close=opened.close,
         check=opened.check,
     )
+
+
+def _open(database_url: str, clock: Clock, trace: Trace) -> SqliteStorage | PostgresStorage:
+    if database_url.partition(":")[0] in SCHEMES:
+        return open_postgres(database_url, clock=clock, trace=trace)
+    path = database_url.removeprefix(_SQLITE)
+    if path in (database_url, ""):
+        # The URL may hold a password, so it is not repeated.
+        raise UnusableDatabaseUrl
+    return open_sqlite(Path(path), clock=clock, trace=trace)

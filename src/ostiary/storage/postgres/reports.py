@@ -1,13 +1,13 @@
-"""Lists and counts on PostgreSQL. Last-seen may lag by what the writer still keeps in memory."""
+"""Lists and counts on PostgreSQL, over connections of their own. Last-seen may lag by what each node still keeps in memory."""
 
-from typing import Any, Final
+from typing import Final
 
 from ostiary.domain.decision import Alert
 from ostiary.domain.enrollment import Binding, Enrollment
 from ostiary.domain.token import Holder, TenantId, TokenKind, TokenRecord
 from ostiary.ports.reports import AlertLine, CommandLine, Counts
 from ostiary.protocol.mdm.identity import EnrollmentId
-from ostiary.storage.postgres.readers import Read, Readers
+from ostiary.storage.postgres.pool import Pool
 from ostiary.storage.postgres.rows import (
     Row,
     binding_from,
@@ -15,10 +15,12 @@ from ostiary.storage.postgres.rows import (
     token_from,
     with_columns,
 )
+from ostiary.storage.postgres.session import Session
+from ostiary.storage.postgres.text import unescape, unescape_or_none
 
 LIST_ENROLLMENTS: Final = with_columns("""
     SELECT $enrollment FROM enrollment e
-     WHERE e.tenant = $1 AND (e.id, e.key) > ($2, $3) AND ($4 IS NULL OR e.state = $4)
+     WHERE e.tenant = $1 AND (e.id, e.key) > ($2, $3) AND ($4::text IS NULL OR e.state = $4::text)
      ORDER BY e.id, e.key LIMIT $5
 """)  # served by enrollment_by_id
 FIND_ENROLLMENTS: Final = with_columns("""
@@ -40,36 +42,36 @@ LIST_BINDINGS: Final = with_columns("""
      ORDER BY b.superseded_at IS NOT NULL, b.bound_at DESC, b.fingerprint
 """)  # served by enrollment_by_id and binding_by_enrollment
 LIST_LIVE: Final = """
-    SELECT c.uuid, e.id, c.request_type, c.state, c.queued_at, c.sent_at, NULL, c.hand_outs,
-           c.source, NULL
+    SELECT c.uuid, e.id, c.request_type, c.state, c.queued_at, c.sent_at, NULL::timestamptz,
+           c.hand_outs, c.source, NULL::text
       FROM command c JOIN enrollment e ON e.key = c.enrollment_key
-     WHERE e.tenant = $1 AND ($2 IS NULL OR e.id = $2)
+     WHERE e.tenant = $1 AND ($2::text IS NULL OR e.id = $2::text)
      ORDER BY c.state <> 'sent', c.priority, c.sequence LIMIT $3
 """
 LIST_CLOSED: Final = """
-    SELECT c.uuid, e.id, c.request_type, c.state, c.queued_at, NULL, c.closed_at, c.hand_outs,
+    SELECT c.uuid, e.id, c.request_type, c.state, c.queued_at, NULL::timestamptz, c.closed_at, c.hand_outs,
            c.source, c.result
       FROM command_closed c JOIN enrollment e ON e.key = c.enrollment_key
      WHERE e.tenant = $1 AND e.id = $2
      ORDER BY c.number DESC LIMIT $3
-"""  # served by enrollment_by_id and command_closed_by_channel
+"""  # served by enrollment_by_id and the primary key
 LIST_ALL_CLOSED: Final = """
-    SELECT c.uuid, e.id, c.request_type, c.state, c.queued_at, NULL, c.closed_at, c.hand_outs,
+    SELECT c.uuid, e.id, c.request_type, c.state, c.queued_at, NULL::timestamptz, c.closed_at, c.hand_outs,
            c.source, c.result
-      FROM command_closed c CROSS JOIN enrollment e ON e.key = c.enrollment_key
+      FROM command_closed c JOIN enrollment e ON e.key = c.enrollment_key
      WHERE e.tenant = $1
      ORDER BY c.number DESC LIMIT $2
-"""  # CROSS JOIN keeps the order of tables: newest first by the primary key, until the limit
+"""  # served by command_closed_by_number, newest first until the limit
 LIST_TOKENS: Final = with_columns("""
     SELECT $public_token FROM token t
      WHERE t.tenant = $1 AND t.id > $2
-       AND (NOT $3 OR t.state NOT IN ('superseded', 'retired', 'revoked'))
+       AND (NOT $3::boolean OR t.state NOT IN ('superseded', 'retired', 'revoked'))
      ORDER BY t.id LIMIT $4
 """)  # served by the primary key
 LIST_TOKENS_OF_KIND: Final = with_columns("""
     SELECT $public_token FROM token t
      WHERE t.tenant = $1 AND t.id > $2 AND t.kind = $5
-       AND (NOT $3 OR t.state NOT IN ('superseded', 'retired', 'revoked'))
+       AND (NOT $3::boolean OR t.state NOT IN ('superseded', 'retired', 'revoked'))
      ORDER BY t.id LIMIT $4
 """)  # served by the primary key: a kind that devices bring is never far
 LIST_TOKENS_OF_RARE_KIND: Final = with_columns("""
@@ -77,13 +79,14 @@ LIST_TOKENS_OF_RARE_KIND: Final = with_columns("""
      WHERE t.tenant = $1 AND t.id > $2 AND t.kind = $5
        AND t.kind <> 'push' AND t.kind <> 'unlock' AND t.kind <> 'bootstrap'
        AND t.kind <> 'identity'
-       AND (NOT $3 OR t.state NOT IN ('superseded', 'retired', 'revoked'))
+       AND (NOT $3::boolean OR t.state NOT IN ('superseded', 'retired', 'revoked'))
      ORDER BY t.id LIMIT $4
 """)  # served by token_rare_kind
 TOKEN_HISTORY: Final = with_columns("""
     SELECT $public_token FROM token t
      WHERE t.tenant = $1
-       AND (t.holder = $2 OR (t.holder > $2 || ':' AND t.holder < $2 || ';'))
+       AND (t.holder = $2::text
+            OR (t.holder > $2::text || ':' AND t.holder < $2::text || ';'))
      ORDER BY t.holder, t.kind, t.generation
 """)  # served by token_generation; a user channel's id is the device's, a colon, the user
 LIST_ALERTS: Final = """
@@ -93,12 +96,14 @@ LIST_ALERTS: Final = """
 COUNT_ENROLLMENTS: Final = """
     SELECT type, state, count(*) FROM enrollment GROUP BY type, state
 """  # served by enrollment_figures
-COUNT_TOKENS: Final = "SELECT kind, state, number FROM token_count WHERE number > 0"
+COUNT_TOKENS: Final = "SELECT kind, state, count(*) FROM token GROUP BY kind, state"
 COUNT_LIVE: Final = "SELECT count(*) FROM command"
 COUNT_WAKES: Final = "SELECT count(*) FROM wake"
 COUNT_DEAD: Final = "SELECT count(*) FROM enrollment WHERE push_dead_since IS NOT NULL"
 COUNT_ALERTS: Final = "SELECT count(*) FROM alert"
 
+_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+"""The parts of a report belong to one moment."""
 _COMMON: Final = frozenset(
     {TokenKind.PUSH, TokenKind.UNLOCK, TokenKind.BOOTSTRAP, TokenKind.IDENTITY}
 )
@@ -106,44 +111,45 @@ _COMMON: Final = frozenset(
 
 
 class PostgresReports:
-    """Lists and counts over read-only connections."""
+    """Lists and counts over a pool that only reads."""
 
-    def __init__(self, readers: Readers) -> None:
-        self._readers = readers
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
 
     async def list_enrollments(
         self, tenant: TenantId, *, state: str | None, limit: int, after: str | None
     ) -> tuple[Enrollment, ...]:
         # The key has no slash; an id may.
         last_id, _, last_key = (after or "").rpartition("/")
-        rows = await self._rows(LIST_ENROLLMENTS, tenant, last_id, last_key, state, limit)
+        rows = await self._pool.rows(LIST_ENROLLMENTS, tenant, last_id, last_key, state, limit)
         return tuple(enrollment_from(row) for row in rows)
 
     async def find_enrollments(
         self, tenant: TenantId, enrollment_id: EnrollmentId
     ) -> tuple[Enrollment, ...]:
-        rows = await self._rows(FIND_ENROLLMENTS, tenant, enrollment_id)
+        rows = await self._pool.rows(FIND_ENROLLMENTS, tenant, enrollment_id)
         return tuple(enrollment_from(row) for row in rows)
 
     async def list_bindings(
         self, tenant: TenantId, enrollment_id: EnrollmentId
     ) -> tuple[Binding, ...]:
-        rows = await self._rows(LIST_BINDINGS, tenant, enrollment_id)
+        rows = await self._pool.rows(LIST_BINDINGS, tenant, enrollment_id)
         return tuple(binding_from(row) for row in rows)
 
     async def list_commands(
         self, tenant: TenantId, enrollment_id: EnrollmentId | None, *, live_only: bool, limit: int
     ) -> tuple[CommandLine, ...]:
-        def work(read: Read) -> list[Row]:
-            rows = read(LIST_LIVE, (tenant, enrollment_id, limit)).fetchall()
-            left = 0 if live_only else limit - len(rows)
-            if left and enrollment_id is None:
-                rows += read(LIST_ALL_CLOSED, (tenant, left)).fetchall()
-            elif left:
-                rows += read(LIST_CLOSED, (tenant, enrollment_id, left)).fetchall()
-            return rows
+        async def work(session: Session) -> list[Row]:
+            async with session.transaction(_SNAPSHOT):
+                rows = await session.rows(LIST_LIVE, tenant, enrollment_id, limit)
+                left = 0 if live_only else limit - len(rows)
+                if left and enrollment_id is None:
+                    rows = [*rows, *await session.rows(LIST_ALL_CLOSED, tenant, left)]
+                elif left:
+                    rows = [*rows, *await session.rows(LIST_CLOSED, tenant, enrollment_id, left)]
+                return rows
 
-        return tuple(_command_line(row) for row in await self._readers.run(work))
+        return tuple(_command_line(row) for row in await self._pool.run(work))
 
     async def list_tokens(
         self,
@@ -157,40 +163,40 @@ class PostgresReports:
         """Current are those that no newer one replaced and nobody withdrew; a dead one may be."""
         values = (tenant, after or "", current_only, limit)
         if kind is None:
-            rows = await self._rows(LIST_TOKENS, *values)
+            rows = await self._pool.rows(LIST_TOKENS, *values)
         else:
             statement = LIST_TOKENS_OF_KIND if kind in _COMMON else LIST_TOKENS_OF_RARE_KIND
-            rows = await self._rows(statement, *values, kind.value)
+            rows = await self._pool.rows(statement, *values, kind.value)
         return tuple(token_from(row) for row in rows)
 
     async def token_history(self, tenant: TenantId, holder: Holder) -> tuple[TokenRecord, ...]:
-        rows = await self._rows(TOKEN_HISTORY, tenant, holder)
+        rows = await self._pool.rows(TOKEN_HISTORY, tenant, holder)
         return tuple(token_from(row) for row in rows)
 
     async def list_alerts(self, tenant: TenantId, *, limit: int) -> tuple[AlertLine, ...]:
         """Latest first."""
-        return tuple(_alert_line(row) for row in await self._rows(LIST_ALERTS, tenant, limit))
+        return tuple(_alert_line(row) for row in await self._pool.rows(LIST_ALERTS, tenant, limit))
 
     async def count(self) -> Counts:
-        def work(read: Read) -> Counts:
-            def figure(statement: str) -> int:
-                return int(read(statement, ()).fetchone()[0])
+        return await self._pool.run(_count)
 
-            return Counts(
-                enrollments={
-                    (type_, state): number for type_, state, number in read(COUNT_ENROLLMENTS, ())
-                },
-                live_commands=figure(COUNT_LIVE),
-                wakes=figure(COUNT_WAKES),
-                push_dead=figure(COUNT_DEAD),
-                alerts=figure(COUNT_ALERTS),
-                tokens={(kind, state): number for kind, state, number in read(COUNT_TOKENS, ())},
-            )
 
-        return await self._readers.run(work)
+async def _count(session: Session) -> Counts:
+    async def figure(statement: str) -> int:
+        ((number,),) = await session.rows(statement)
+        return int(number)
 
-    async def _rows(self, statement: str, *values: Any) -> list[Row]:
-        return await self._readers.run(lambda read: read(statement, values).fetchall())
+    async with session.transaction(_SNAPSHOT):
+        enrollments = await session.rows(COUNT_ENROLLMENTS)
+        tokens = await session.rows(COUNT_TOKENS)
+        return Counts(
+            enrollments={(type_, state): number for type_, state, number in enrollments},
+            live_commands=await figure(COUNT_LIVE),
+            wakes=await figure(COUNT_WAKES),
+            push_dead=await figure(COUNT_DEAD),
+            alerts=await figure(COUNT_ALERTS),
+            tokens={(kind, state): number for kind, state, number in tokens},
+        )
 
 
 def _command_line(row: Row) -> CommandLine:
@@ -199,23 +205,25 @@ def _command_line(row: Row) -> CommandLine:
         source, result,
     ) = row  # fmt: skip
     return CommandLine(
-        uuid=uuid,
-        enrollment_id=enrollment_id,
-        request_type=request_type,
+        uuid=unescape(uuid),
+        enrollment_id=EnrollmentId(unescape(enrollment_id)),
+        request_type=unescape(request_type),
         state=state,
         queued_at=queued_at,
         sent_at=sent_at,
         closed_at=closed_at,
         hand_outs=hand_outs,
-        source=source,
-        result=result,
+        source=unescape(source),
+        result=unescape_or_none(result),
     )
 
 
 def _alert_line(row: Row) -> AlertLine:
     tenant, subject, kind, sentence, count, first_at, last_at = row
     return AlertLine(
-        alert=Alert(tenant=tenant, subject=subject, kind=kind, sentence=sentence),
+        alert=Alert(
+            tenant=tenant, subject=unescape(subject), kind=kind, sentence=unescape(sentence)
+        ),
         count=count,
         first_at=first_at,
         last_at=last_at,

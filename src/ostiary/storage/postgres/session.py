@@ -37,7 +37,7 @@ class Session:
         self._connection = connection
         self._is_direct = is_direct
         self._is_spoilt = False
-        self._statements: dict[str, PreparedStatement[Any]] = {}
+        self._statements: dict[str, "PreparedStatement[Any]"] = {}
         self.timeout_seconds = timeout_seconds
 
     @property
@@ -113,7 +113,7 @@ class Session:
                 await self.script("ROLLBACK")
             raise
 
-    async def _prepare(self, statement: str) -> PreparedStatement[Any]:
+    async def _prepare(self, statement: str) -> "PreparedStatement[Any]":
         prepared = await self._connection.prepare(statement, timeout=self.timeout_seconds)
         self._statements[statement] = prepared
         return prepared

@@ -78,7 +78,7 @@ SAVE_BINDING: Final = f"""
        SET tenant = excluded.tenant, enrollment_key = excluded.enrollment_key,
            proof = excluded.proof, bound_at = excluded.bound_at, not_after = excluded.not_after,
            superseded_at = excluded.superseded_at
-"""
+"""  # noqa: S608 - made of constants
 DROP_USER_WAKES: Final = """
     DELETE FROM wake
      WHERE enrollment_key IN (SELECT key FROM enrollment WHERE parent_key = $1)

@@ -180,7 +180,7 @@ def _find_by_certificate(transaction: Transaction, who: ByCertificate, seen: See
         _take_channel(found, row, seen)
         found.device = found.channel
     else:
-        found.device = seen.overlay(enrollment_from(row[:ENROLLMENT_WIDTH]))
+        found.device = _enrollment(row, seen)
         user = transaction.read(USER_ROW, (found.device.key, channel.id)).fetchone()
         if user is not None:
             _take_channel(found, user, seen)
@@ -189,8 +189,13 @@ def _find_by_certificate(transaction: Transaction, who: ByCertificate, seen: See
     return found
 
 
+def _enrollment(row: Row, seen: SeenBuffer) -> Enrollment:
+    """The enrollment that a row begins with, as it will be once the buffer is written."""
+    return enrollment_from(row[:ENROLLMENT_WIDTH], seen.last(row[0]))
+
+
 def _take_channel(found: _Found, row: Row, seen: SeenBuffer) -> None:
-    channel = seen.overlay(enrollment_from(row[:ENROLLMENT_WIDTH]))
+    channel = _enrollment(row, seen)
     due_at, attempt, failures, has_live = row[ENROLLMENT_WIDTH : ENROLLMENT_WIDTH + 4]
     found.channel = channel
     found.has_live = bool(has_live)
@@ -206,7 +211,7 @@ def _load_device_of(
     if channel.parent_key is None:
         return channel
     row = transaction.read(ROW_BY_KEY, (channel.parent_key,)).fetchone()
-    return None if row is None else seen.overlay(enrollment_from(row[:ENROLLMENT_WIDTH]))
+    return None if row is None else _enrollment(row, seen)
 
 
 def _load_queue(transaction: Transaction, ask: Ask, found: _Found) -> _Queue:
@@ -256,7 +261,7 @@ def _load_relationships(
     if found.device_id is None:
         return (), False
     rows = transaction.read(RELATIONSHIPS, (found.tenant, found.device_id)).fetchall()
-    relationships = tuple(seen.overlay(enrollment_from(row[:ENROLLMENT_WIDTH])) for row in rows)
+    relationships = tuple(_enrollment(row, seen) for row in rows)
     has_binding = (
         bool(rows)
         and relationships[0].standing is Standing.CURRENT

@@ -127,8 +127,8 @@ def with_columns(statement: str) -> str:
     return statement
 
 
-def enrollment_from(row: Row) -> Enrollment:
-    """The enrollment in a row of exactly ENROLLMENT_COLUMNS."""
+def enrollment_from(row: Row, seen_at: datetime | None = None) -> Enrollment:
+    """The enrollment in a row of exactly ENROLLMENT_COLUMNS; `seen_at` is a contact that may be later than the row's."""
     (
         key, tenant, id_, type_, parent_key, state, standing, topic,
         proof, serial_number, device_name, model, model_name, product_name, os_version,
@@ -164,7 +164,7 @@ def enrollment_from(row: Row) -> Enrollment:
         created_at=moment(created_at),
         authenticated_at=moment(authenticated_at),
         enrolled_at=moment_or_none(enrolled_at),
-        last_seen_at=moment_or_none(last_seen_at),
+        last_seen_at=_later(moment_or_none(last_seen_at), seen_at),
         released_at=moment_or_none(released_at),
         contested_at=moment_or_none(contested_at),
         push=_pointer(push_record, push_digest, push_received_at, push_arrived_at),
@@ -186,6 +186,12 @@ def enrollment_from(row: Row) -> Enrollment:
         token_updates=token_updates,
         version=version,
     )
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    if one is None or other is None:
+        return one or other
+    return max(one, other)
 
 
 def enrollment_values(row: Enrollment, seen_at: datetime | None = None) -> Row:

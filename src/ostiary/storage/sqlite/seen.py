@@ -1,10 +1,9 @@
 """When each channel last made contact, kept in memory for a moment: an Idle alone is not worth an fsync."""
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from ostiary.domain.enrollment import Enrollment, EnrollmentKey
+from ostiary.domain.enrollment import EnrollmentKey
 from ostiary.storage.sqlite.engine import Transaction
 from ostiary.storage.sqlite.rows import micros
 
@@ -28,12 +27,9 @@ class SeenBuffer:
         if known is None or known < at:
             self._seen_by_key[key] = at
 
-    def overlay(self, row: Enrollment) -> Enrollment:
-        """The row as it will be once the buffer is written."""
-        at = self._seen_by_key.get(row.key)
-        if at is None or (row.last_seen_at is not None and row.last_seen_at >= at):
-            return row
-        return replace(row, last_seen_at=at)
+    def last(self, key: EnrollmentKey) -> datetime | None:
+        """The latest contact of a channel, if the database does not know it yet."""
+        return self._seen_by_key.get(key)
 
     def write(self, transaction: Transaction) -> None:
         """Write all of it, and start anew."""

