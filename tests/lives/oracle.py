@@ -3,13 +3,12 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
 
 from lives.twins import Actor, Outcome
 from ostiary.domain.command import CommandState
 from ostiary.domain.enrollment import Enrollment, Standing, State
 from ostiary.domain.policy import Policy
-from ostiary.domain.token import TokenKind, TokenRecord, TokenState
+from ostiary.domain.token import Fingerprint, TokenKind, TokenRecord, TokenState
 from ostiary.errors import Unavailable
 from ostiary.storage.errors import ChangeDoesNotFit
 from ostiary.storage.memory.tables import Tables
@@ -69,7 +68,7 @@ class Oracle:
         row = bound_row(after, actor)
         held = self.held[row.key]
         old = before.enrollments[row.key]
-        bound_at = after.bindings[actor.fingerprint].bound_at  # type: ignore[index]  # a plain str
+        bound_at = after.bindings[Fingerprint(actor.fingerprint)].bound_at
         if old.state is State.RENEWING and awaiting and bound_at >= old.authenticated_at:
             began = self._renewal_began[row.key]
             held = self.held[row.key] = {
@@ -200,9 +199,10 @@ class Oracle:
 
 
 def bound_row(tables: Tables, actor: Actor) -> Enrollment:
-    """The device row that the actor's certificate speaks for."""
-    bindings: dict[Any, Any] = dict(tables.bindings)
-    return tables.enrollments[bindings[actor.fingerprint].enrollment_key]
+    """The device row that the actor's certificate speaks for; one that was renewed away speaks for nobody."""
+    binding = tables.bindings[Fingerprint(actor.fingerprint)]
+    assert binding.superseded_at is None, "served with a certificate that was superseded"
+    return tables.enrollments[binding.enrollment_key]
 
 
 def user_row(tables: Tables, actor: Actor, user_id: str) -> Enrollment:

@@ -517,3 +517,23 @@ async def test_a_device_that_comes_after_a_push_proves_its_push_token(house: Hou
         house.clock.now(),
         "the device came after a push",
     )
+
+
+async def test_what_a_device_says_of_itself_is_learned(house: House) -> None:
+    """users.md 1I: lists show names, though iPhones send none with their Authenticate."""
+    phone = house.device(IPHONE)
+    await phone.authenticate()
+    await phone.token_update()
+    asked = await phone.report()
+    assert asked is not None
+    assert asked["Command"]["RequestType"] == "DeviceInformation"
+    said = {
+        "DeviceName": "Ada's iPhone",
+        "OSVersion": "18.2",
+        "Model": 7,
+        "SerialNumber": "SOMEONE ELSE",
+    }
+    await phone.report("Acknowledged", asked["CommandUUID"], QueryResponses=said)
+    facts = (await phone.row()).facts
+    assert (facts.device_name, facts.os_version) == ("Ada's iPhone", "18.2")
+    assert (facts.serial_number, facts.model) == (phone.serial, None)

@@ -14,12 +14,17 @@ from ostiary.domain.command import (
 )
 from ostiary.domain.decision import Alert, Change, CommandMove, Snapshot, Wake
 from ostiary.domain.enrollment import Enrollment
-from ostiary.domain.first_commands import DEVICE_CONFIGURED, USER_CONFIGURED
+from ostiary.domain.first_commands import (
+    DEVICE_CONFIGURED,
+    DEVICE_INFORMATION,
+    USER_CONFIGURED,
+)
 from ostiary.domain.pairing import require_paired, rolled_back
 from ostiary.domain.token import KeyedDigest, TokenPointer, TokenProof, TokenState, TokenStep
 from ostiary.domain.user_login import require_session
 from ostiary.domain.visitor import DeviceIdentity
 from ostiary.protocol.mdm.connect import ConnectReport, Status
+from ostiary.protocol.mdm.device_information import decode_device_information, learn
 
 ReportAnswer = Accepted | Declined | Goodbye | HandOut
 
@@ -104,6 +109,8 @@ def _done(
     nothing: Change[ReportAnswer], channel: Enrollment, command: LiveCommand, report: Report
 ) -> Change[ReportAnswer]:
     closed = replace(nothing, close=(_close(command, CommandState.DONE, report),))
+    if command.request_type == DEVICE_INFORMATION and not channel.is_user_channel:
+        return replace(closed, rows=_learned(channel, report))
     if command.request_type in _RELEASES and channel.awaiting:
         return replace(closed, rows=(replace(channel, awaiting=False),))
     if (used := _used_unlock(channel, command)) is not None:
@@ -113,6 +120,13 @@ def _done(
         )
         return replace(closed, proofs=(*closed.proofs, proof))
     return closed
+
+
+def _learned(channel: Enrollment, report: Report) -> tuple[Enrollment, ...]:
+    """The device row with what the device said of itself; nothing if it said nothing new."""
+    said = decode_device_information(report.message.result)
+    facts = channel.facts if said is None else learn(channel.facts, said)
+    return () if facts == channel.facts else (replace(channel, facts=facts),)
 
 
 def _failed(

@@ -12,7 +12,7 @@ import structlog
 from ostiary.ports.storage import StorageFailed
 from ostiary.storage.postgres.address import PostgresAddress
 from ostiary.storage.postgres.pool import HOT, open_session
-from ostiary.storage.postgres.session import Session
+from ostiary.storage.postgres.session import NO_ANSWER, Session
 
 _log = structlog.get_logger()
 
@@ -97,7 +97,7 @@ class Bell:
         if self._address.is_direct:
             try:
                 await session.connection.add_listener(CHANNEL, self._hear)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except (asyncpg.PostgresError, *NO_ANSWER) as error:
                 session.end()
                 raise StorageFailed("the database does not answer") from error
         self._session = session

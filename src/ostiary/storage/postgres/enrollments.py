@@ -12,11 +12,12 @@ from ostiary.domain.token import RecordId, TokenRecord
 from ostiary.errors import Unavailable
 from ostiary.ports.trace import Trace
 from ostiary.storage.errors import ChangeDoesNotFit
-from ostiary.storage.postgres.load import load, load_record
+from ostiary.storage.postgres.load import Loaded, load, load_record
 from ostiary.storage.postgres.pool import Pool
 from ostiary.storage.postgres.seen import SeenBuffer
 from ostiary.storage.postgres.session import Session
 from ostiary.storage.postgres.write import write_change, written_rows
+from ostiary.storage.postgres.write_at_once import write_at_once
 
 AnswerT = TypeVar("AnswerT")
 
@@ -110,11 +111,7 @@ class PostgresEnrollments:
         if not change.writes:
             self._note_seen(change, ())
             return change
-        if session.is_in_transaction:
-            await write_change(session, change, loaded)
-        else:
-            async with session.transaction():
-                await write_change(session, change, loaded)
+        await _write(session, change, loaded)
         self._trace("written")
         self._note_seen(change, written_rows(change, loaded.snapshot))
         return change
@@ -142,3 +139,17 @@ class PostgresEnrollments:
             await self.flush_seen()
         except Unavailable:
             _log.warning("last_seen_not_written", channels=len(self._seen))
+
+
+async def _write(session: Session, change: Change[Any], loaded: Loaded) -> None:
+    """With one statement where that can be; else part by part."""
+    write = write_at_once(change, loaded)
+    if write is not None:
+        ((taken,),) = await session.rows(write.statement, *write.values)
+        if not taken:
+            raise ChangeDoesNotFit("the row has moved on")
+    elif session.is_in_transaction:
+        await write_change(session, change, loaded)
+    else:
+        async with session.transaction():
+            await write_change(session, change, loaded)

@@ -9,7 +9,7 @@ import asyncpg
 
 from ostiary.ports.storage import StorageBusy, StorageFailed
 from ostiary.storage.postgres.address import PostgresAddress
-from ostiary.storage.postgres.session import Overtaken, Row, Session
+from ostiary.storage.postgres.session import NO_ANSWER, Overtaken, Row, Session
 
 AnswerT = TypeVar("AnswerT")
 
@@ -222,7 +222,7 @@ async def open_session(
             statement_cache_size=0,
             **direct,
         )
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (asyncpg.PostgresError, *NO_ANSWER) as error:
         raise StorageFailed("the database cannot be reached") from error
     return Session(connection, is_direct=address.is_direct, timeout_seconds=timeout_seconds)
 
@@ -230,7 +230,7 @@ async def open_session(
 async def _close(session: Session) -> None:
     try:
         await session.connection.close(timeout=_CONNECT_SECONDS)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except (asyncpg.PostgresError, *NO_ANSWER):
         session.end()
 
 

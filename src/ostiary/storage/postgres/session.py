@@ -18,6 +18,8 @@ Row = Any
 MISFIT: Final = "OS001"
 """Raised by ostiary_misfit(), in the first migration."""
 _INTEGRITY: Final = "23"
+NO_ANSWER: Final = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""The connection was lost; the last of them, when the server's farewell came in between two statements."""
 _OVERTAKEN: Final = ("40001", "40P01", "55P03")
 """Serialization failure, deadlock, lock not available."""
 
@@ -37,7 +39,7 @@ class Session:
         self._connection = connection
         self._is_direct = is_direct
         self._is_spoilt = False
-        self._statements: dict[str, "PreparedStatement[Any]"] = {}
+        self._statements: dict[str, PreparedStatement[Any]] = {}
         self.timeout_seconds = timeout_seconds
 
     @property
@@ -122,7 +124,7 @@ class Session:
         """What happened, in our words; a connection that was cut off in mid-sentence is not used again."""
         if not isinstance(error, asyncpg.PostgresError):
             self._is_spoilt = True
-            known = isinstance(error, asyncpg.InterfaceError | OSError)
+            known = isinstance(error, NO_ANSWER)
             return StorageFailed("the database does not answer") if known else None
         state = error.sqlstate or ""
         if state in _OVERTAKEN:

@@ -29,10 +29,10 @@ from ostiary.storage.postgres.write_news import add_audit, drop_wake, save_alert
 from ostiary.storage.postgres.write_tokens import add_record, prove_record, step_record
 
 
-def assignments() -> str:
-    """`column = $n` for each, numbered as in ENROLLMENT_COLUMNS; last-seen only moves forward."""
+def assignments(*, after: int = 0) -> str:
+    """`column = $n` for each, numbered as in ENROLLMENT_COLUMNS after so many others; last-seen only moves forward."""
     assigned = []
-    for number, column in enumerate(ENROLLMENT_COLUMNS, 1):
+    for number, column in enumerate(ENROLLMENT_COLUMNS, after + 1):
         value = f"greatest(last_seen_at, ${number})" if column == "last_seen_at" else f"${number}"
         assigned.append(f"{column} = {value}")
     return ", ".join(assigned[1:])
