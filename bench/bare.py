@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 
 
-async def answer(_scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI's own types are no narrower
+async def answer(_scope: Any, receive: Any, send: Any) -> None:
     while (await receive()).get("more_body"):
         pass
     await send(

@@ -28,6 +28,7 @@ _CHECKIN = "application/x-apple-aspen-mdm-checkin"
 _REPORT = "application/x-apple-aspen-mdm; charset=UTF-8"
 
 _SEQUENCE, _SET, _INTEGER, _OCTETS, _OID, _NULL = 0x30, 0x31, 0x02, 0x04, 0x06, b"\x05\x00"
+_LONG_LENGTH = 0x80
 _DATA = bytes.fromhex("2a864886f70d010701")
 _SIGNED_DATA = bytes.fromhex("2a864886f70d010702")
 _CONTENT_TYPE = bytes.fromhex("2a864886f70d010903")
@@ -87,9 +88,9 @@ class Fleet:
                 x509.NameAttribute(NameOID.COMMON_NAME, "APSP: bench"),
             ]
         )
-        return self._issue(subject, self._keys[0]).public_bytes(
-            serialization.Encoding.PEM
-        ) + _pem(self._keys[0])
+        return self._issue(subject, self._keys[0]).public_bytes(serialization.Encoding.PEM) + _pem(
+            self._keys[0]
+        )
 
     def make_devices(self, count: int, *, has_attributes: bool | None = None) -> list[Device]:
         """New devices; every second one signs attributes unless told otherwise."""
@@ -139,7 +140,9 @@ def sign_all(drafts: Sequence[Draft], key_pems: tuple[bytes, ...]) -> list[Excha
 
 def _signed(draft: Draft, key: rsa.RSAPrivateKey) -> Exchange:
     body = plistlib.dumps(draft.message)
-    signature = sign_body(body, draft.device.certificate, key, attributes=draft.device.has_attributes)
+    signature = sign_body(
+        body, draft.device.certificate, key, attributes=draft.device.has_attributes
+    )
     headers = {
         "Content-Type": _CHECKIN if draft.is_checkin else _REPORT,
         "Mdm-Signature": b64encode(signature).decode("ascii"),
@@ -149,7 +152,9 @@ def _signed(draft: Draft, key: rsa.RSAPrivateKey) -> Exchange:
     return Exchange(request=request, holds=draft.holds, kind=draft.kind)
 
 
-def sign_body(body: bytes, certificate: bytes, key: rsa.RSAPrivateKey, *, attributes: bool) -> bytes:
+def sign_body(
+    body: bytes, certificate: bytes, key: rsa.RSAPrivateKey, *, attributes: bool
+) -> bytes:
     """A detached CMS SignedData over `body`, with SHA-256, as devices send it. (check-in-and-commands.md 3.8)"""
     algorithm = _tlv(_SEQUENCE, _tlv(_OID, _SHA256) + _NULL)
     signed, included = body, b""
@@ -200,10 +205,10 @@ def _issuer_and_serial(certificate: bytes) -> bytes:
 
 def _tlv(tag: int, content: bytes) -> bytes:
     size = len(content)
-    if size < 0x80:
+    if size < _LONG_LENGTH:
         return bytes((tag, size)) + content
     length = size.to_bytes((size.bit_length() + 7) // 8)
-    return bytes((tag, 0x80 | len(length))) + length + content
+    return bytes((tag, _LONG_LENGTH | len(length))) + length + content
 
 
 @cache

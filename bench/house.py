@@ -53,7 +53,7 @@ def make_house(data: Path, authority_pem: bytes) -> None:
     subprocess.run(
         [*_OSTIARY, "init", "--data", str(data), *flags, "--trust-ca", str(authority)],
         check=True,
-        stdout=subprocess.DEVNULL,
+        capture_output=True,
     )
 
 

@@ -22,10 +22,10 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import growth, house, messages, scenarios  # noqa: E402 - run as a script, so the path comes first
-from bench.figures import Figures, render_table  # noqa: E402 - as above
-from bench.fleet import Fleet  # noqa: E402 - as above
-from bench.scenarios import FULL, QUICK, Size, Stage  # noqa: E402 - as above
+from bench import growth, house, messages, scenarios
+from bench.figures import Figures, render_table
+from bench.fleet import Fleet
+from bench.scenarios import FULL, QUICK, Size, Stage
 
 README = Path(__file__).with_name("README.md")
 _BEGIN, _END = "<!-- figures: make bench ARGS=--write -->", "<!-- end of figures -->"
@@ -60,7 +60,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=tuple(_SCENARIOS), help="after enrolling")
     parser.add_argument("--growth", action="store_true", help="with a large database, too")
     parser.add_argument("--others", type=int, default=300_000, help="other enrollments then")
-    parser.add_argument("--answered", type=int, default=1000, help="answered commands a device then")
+    parser.add_argument(
+        "--answered", type=int, default=1000, help="answered commands a device then"
+    )
     parser.add_argument("--write", action="store_true", help="put the figures into bench/README.md")
     parser.add_argument("--strict", action="store_true", help="fail if a bar is missed")
     parser.add_argument("--dir", type=Path, help="where the database lies (default: the system's)")
@@ -106,9 +108,7 @@ async def _bare(size: Size, fleet: Fleet) -> list[Figures]:
         for connections, count in size.idle.items():
             turns = [signed[turn % len(signed)] for turn in range(count)]
             queues = scenarios.deal(turns, connections, devices=len(turns))
-            figures.append(
-                await scenarios.measure(server, "bare HTTP", connections, queues, None)
-            )
+            figures.append(await scenarios.measure(server, "bare HTTP", connections, queues, None))
     return figures
 
 

@@ -6,6 +6,7 @@ import plistlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -59,7 +60,11 @@ class Stage:
     devices: list[Device]
 
     async def measure(
-        self, scenario: str, connections: int, queues: Sequence[Sequence[Exchange]], bar: float
+        self,
+        scenario: str,
+        connections: int,
+        queues: Sequence[Sequence[Exchange]],
+        bar: float | None,
     ) -> Figures:
         """Drive the load and see what it costs the server."""
         return await measure(self.server, scenario, connections, queues, bar)
@@ -122,9 +127,7 @@ async def enroll(stage: Stage, count_by_connections: dict[int, int]) -> list[Fig
         ]
         queues = deal(stage.fleet.sign(drafts), connections, devices=count, each=2)
         figures.append(
-            await stage.measure(
-                "enroll: Authenticate, TokenUpdate", connections, queues, None
-            )
+            await stage.measure("enroll: Authenticate, TokenUpdate", connections, queues, None)
         )
         await _answer_first_commands(stage, devices)
         stage.devices.extend(devices)
@@ -140,9 +143,7 @@ async def idle(stage: Stage, count_by_connections: dict[int, int]) -> list[Figur
         for connections, count in count_by_connections.items():
             turns = [signed[turn % len(signed)] for turn in range(count)]
             queues = deal(turns, connections, devices=len(signed))
-            figures.append(
-                await stage.measure(f"Idle, {name}", connections, queues, IDLE_BAR_MS)
-            )
+            figures.append(await stage.measure(f"Idle, {name}", connections, queues, IDLE_BAR_MS))
     return figures
 
 
@@ -152,7 +153,9 @@ async def token_update(stage: Stage, count_by_connections: dict[int, int]) -> li
     for unlock, name in ((False, "TokenUpdate"), (True, "TokenUpdate with UnlockToken")):
         for connections, count in count_by_connections.items():
             drafts = _turns(
-                stage, count, lambda device, unlock=unlock: messages.token_update(device, unlock=unlock)
+                stage,
+                count,
+                partial(messages.token_update, unlock=unlock),
             )
             figures.append(await _measure_turns(stage, name, connections, drafts))
     return figures
@@ -167,9 +170,7 @@ async def bootstrap(stage: Stage, count_by_connections: dict[int, int]) -> list[
         return messages.set_bootstrap_token(device, last[device.udid])
 
     every = _turns(stage, len(stage.devices), set_new)
-    load = await connect(
-        stage.server.port, deal(stage.fleet.sign(every), 16, devices=len(every))
-    )
+    load = await connect(stage.server.port, deal(stage.fleet.sign(every), 16, devices=len(every)))
     await load.run()
     setting, getting = [], []
     for connections, count in count_by_connections.items():

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 from typing_extensions import override
@@ -157,13 +158,17 @@ class Load:
         return self.timings
 
 
+def _itself(connection: Connection) -> Connection:
+    return connection
+
+
 async def connect(port: int, queues: Sequence[Sequence[Exchange]]) -> Load:
     """A connection to the server for each queue that holds something."""
     loop = asyncio.get_running_loop()
     timings = Timings()
     made = [Connection(queue, timings, loop.create_future()) for queue in queues if queue]
     for connection in made:
-        await loop.create_connection(lambda one=connection: one, "127.0.0.1", port)
+        await loop.create_connection(partial(_itself, connection), "127.0.0.1", port)
     return Load(made, timings)
 
 

@@ -67,6 +67,8 @@ _log = structlog.get_logger()
 
 
 TLS_LOOK_SECONDS: Final = 60.0
+STRANGERS_BODY_BYTES: Final = 8 * 1024 * 1024
+"""What requests may hold in memory together whose senders show no certificate: SCEP and enrollment."""
 
 
 class PortTaken(Unavailable):
@@ -141,19 +143,22 @@ def front_app(house: House) -> ASGIApp:
         budget=house.budget,
     )
 
+    # Whoever holds no certificate of ours cannot use up what enrolled devices need. (users.md 5.4 case 15)
+    strangers = BodyBudget(STRANGERS_BODY_BYTES)
+
     async def figures() -> bytes:
         certificates = await house.storage.push_certificates.list_push_certificates(DEFAULT_TENANT)
-        house.meter.body_bytes.set(house.budget.held_bytes)
+        house.meter.body_bytes.set(house.budget.held_bytes + strangers.held_bytes)
         return house.meter.render(await house.storage.reports.count(), certificates)
 
     operations = operations_routes(check=house.storage.check, figures=figures, tokens=house.tokens)
     return FrontDoor(
         [
             Wing(door=Door.DEVICE, routes=mdm_routes(house.device_door)),
-            Wing(door=Door.DEVICE, routes=scep_routes(house.scep, house.budget)),
+            Wing(door=Door.DEVICE, routes=scep_routes(house.scep, strangers)),
             Wing(
                 door=Door.ENROLLMENT,
-                routes=enroll_routes(house.enrollment.profile_for, house.budget),
+                routes=enroll_routes(house.enrollment.profile_for, strangers),
             ),
             Wing(door=Door.NANO, routes=NanoApi(nano).routes()),
             Wing(door=Door.API, routes=operations),

@@ -169,6 +169,9 @@ class Oracle:
     def _check_ledger(self, before: Tables, after: Tables) -> None:
         for record_id, record in before.records.items():
             assert after.records[record_id].value == record.value, "a generation was overwritten"
+        for record in after.records.values():
+            if record.id not in before.records and record.kind in HANDED_OVER:
+                self._check_new(before, record)
         numbers: defaultdict[tuple[str, str, str], list[int]] = defaultdict(list)
         for record in after.records.values():
             numbers[record.tenant, record.holder, record.kind].append(record.generation)
@@ -181,6 +184,16 @@ class Oracle:
         }
         current = {one.id for row in after.enrollments.values() for _, one in pointed(after, row)}
         assert in_use <= current, "the ledger calls a token in use that no enrollment holds"
+
+    def _check_new(self, before: Tables, record: TokenRecord) -> None:
+        """A value that was current already is no new generation, unless an erase came in between."""
+        row = next(
+            (one for one in before.enrollments.values() if one.key == record.relationship), None
+        )
+        if row is None or row.state is State.RENEWING:
+            return
+        current = dict(pointed(before, row)).get(record.kind)
+        assert current is None or self.clear(current) != self.clear(record), "a repeat was counted"
 
     def _check_queues(self, before: Tables, after: Tables) -> None:
         for place in before.commands:

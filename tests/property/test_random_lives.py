@@ -469,7 +469,7 @@ class Lives(RuleBasedStateMachine):
             house.set_policy(restored_backup=restored, user_login=login, shared_ipad_users=shared)
 
 
-SHORT_LIVES, LONG_LIVES = 250, 5_000
+SHORT_LIVES, LONG_LIVES = 200, 5_000
 
 
 def test_random_lives_are_the_same_on_both_engines_and_lose_nothing(long_form: bool) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from ostiary.domain import alerts
-from ostiary.domain.authenticate import bind_accepted, proves_renewal
+from ostiary.domain.authenticate import bind_accepted, may_speak_of, proves_renewal
 from ostiary.domain.decision import Change, Snapshot, Supersede
 from ostiary.domain.enrollment import Enrollment, Proof, Standing, State
 from ostiary.domain.pairing import speaks_for
@@ -31,7 +31,8 @@ def apply_adoption(
             return replace(bound, supersede=(_others_of(current, identity),))
         if current.accepted_fingerprint == identity.fingerprint:
             return _answering_yes(bind_accepted(current, identity, now, proof=Proof.ACCEPTED))
-        if policy.bind_on_first_use and not seen.current_has_binding:
+        is_free = not seen.current_has_binding and may_speak_of(seen.credential, current)
+        if policy.bind_on_first_use and is_free:
             return _answering_yes(bind_accepted(current, identity, now, proof=Proof.FIRST_USE))
     return replace(
         refused, alerts=(alerts.not_paired(identity.tenant, current.id, identity.fingerprint),)

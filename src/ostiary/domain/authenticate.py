@@ -5,6 +5,7 @@ from datetime import datetime
 
 from ostiary.domain import alerts
 from ostiary.domain.answer import Accepted, Goodbye, Refusal
+from ostiary.domain.contest import asking
 from ostiary.domain.decision import (
     CancelCommands,
     Change,
@@ -44,7 +45,7 @@ class TopicNotHeld(Refused):
 class InvitedAnother(Refused):
     """The enrollment credential was issued for another device."""
 
-    hint = "Invite this device by its own serial number."
+    hint = "Invite this device by its own serial number; an identity renewed for one enrollment serves no other."
 
 
 class EnrollmentWasReleased(Refused):
@@ -95,6 +96,8 @@ def apply_authenticate(seen: Snapshot, arrival: Arrival) -> Change[AuthenticateA
         return _refuse_topic(arrival)
     _require_invited(seen.credential, message)
     current = next((row for row in seen.relationships if row.standing is Standing.CURRENT), None)
+    if not may_speak_of(seen.credential, current):
+        raise InvitedAnother(enrollment_id=message.channel.device_id)
     if current is None:
         return _begin(seen, arrival, Standing.CURRENT)
     if current.type is not message.channel.type:
@@ -112,7 +115,8 @@ def apply_authenticate(seen: Snapshot, arrival: Arrival) -> Change[AuthenticateA
     if _is_worth_protecting(current):
         if len(seen.relationships) >= MOST_RELATIONSHIPS:
             raise TooManyContenders(enrollment_id=current.id)
-        return _begin(seen, arrival, Standing.CONTESTED)
+        begun = _begin(seen, arrival, Standing.CONTESTED)
+        return replace(begun, wakes=asking(current, arrival.now))
     return _take_over(seen, current, arrival, Proof.FIRST_USE)
 
 
@@ -129,6 +133,16 @@ def _require_invited(credential: Credential | None, message: Authenticate) -> No
     said = message.facts.serial_number
     if said is not None and said != credential.bound.serial_number:
         raise InvitedAnother(enrollment_id=message.channel.device_id)
+
+
+def may_speak_of(credential: Credential | None, current: Enrollment | None) -> bool:
+    """Whether a credential may be used here at all: one minted for a relationship is good for that one only.
+
+    A device mints renewals for itself whenever it likes. Were they good for anybody, one device could
+    contest every other, and enroll others that nobody invited. (users.md 5.4 case 22)
+    """
+    key = credential.bound.enrollment_key if credential is not None else None
+    return key is None or (current is not None and current.key == key)
 
 
 def proves_renewal(credential: Credential | None, current: Enrollment) -> bool:

@@ -12,6 +12,7 @@ from ostiary.domain.decision import (
     DisableUsers,
     Snapshot,
     Supersede,
+    Wake,
 )
 from ostiary.domain.enrollment import Enrollment, Proof, Standing, State
 from ostiary.domain.ledger import retire
@@ -51,6 +52,9 @@ def settling(
             )
         elif (how := _how_it_ended(old, device, policy, now)) is not None:
             won = newcomer_wins(old, device, now, how=how, proof=device.proof)
+        elif old is not None and _is_quiet(old, device, policy, now):
+            asked = _ask(old, device, now)
+            return join(asked, rule(_with_newcomer(seen, asked)))
         else:
             return rule(seen)
         return join(won, rule(_as_won(seen, won)))
@@ -75,14 +79,15 @@ def _as_won(seen: Snapshot, won: Change[None]) -> Snapshot:
     """What the rule sees: the newcomer is current, and the old side no longer among the relationships."""
     (*_, current) = won.rows
     settled = {row.key for row in won.rows}
-    on_device = seen.channel is not None and seen.channel.key == current.key
     others = (row for row in seen.relationships if row.key not in settled)
-    return replace(
-        seen,
-        device=current,
-        channel=current if on_device else seen.channel,
-        relationships=(current, *others),
-    )
+    return replace(_with_newcomer(seen, won), relationships=(current, *others))
+
+
+def _with_newcomer(seen: Snapshot, change: Change[None]) -> Snapshot:
+    """What the rule sees: the newcomer as the change left it."""
+    (*_, newcomer) = change.rows
+    on_device = seen.channel is not None and seen.channel.key == newcomer.key
+    return replace(seen, device=newcomer, channel=newcomer if on_device else seen.channel)
 
 
 def _how_it_ended(
@@ -94,11 +99,47 @@ def _how_it_ended(
         return None  # an operator let this enrollment go; only an operator may give it to somebody
     if not old.state.is_served and old.state is not State.PENDING:
         return "the other side is no longer enrolled"
-    began = newcomer.contested_at or newcomer.authenticated_at
-    last = max(began, old.last_seen_at or began)
-    if now - last >= policy.contest_silence:
+    last = _last_word(old, newcomer)
+    if _is_quiet(old, newcomer, policy, now) and _was_asked(old, last):
         return f"the other side has been silent since {last:%Y-%m-%d %H:%M} UTC"
     return None
+
+
+def _last_word(old: Enrollment, newcomer: Enrollment) -> datetime:
+    """Since when the old side is silent, as far as this contest counts."""
+    began = newcomer.contested_at or newcomer.authenticated_at
+    return max(began, old.last_seen_at or began)
+
+
+def _is_quiet(old: Enrollment, newcomer: Enrollment, policy: Policy, now: datetime) -> bool:
+    if old.state is State.REVOKED:
+        return False
+    return now - _last_word(old, newcomer) >= policy.contest_silence
+
+
+def _was_asked(old: Enrollment, since: datetime) -> bool:
+    """Whether the old side could have known that it should speak: a device comes only when it is pushed.
+
+    Without an address, or with one that APNs says is dead, asking is over before it began.
+    """
+    if old.push is None or old.push_dead_since is not None:
+        return True
+    return old.pushed_at is not None and old.pushed_at >= since
+
+
+def _ask(old: Enrollment, newcomer: Enrollment, now: datetime) -> Change[None]:
+    """Push the old side; its silence counts from now on, so that no healthy device is lost for want of a question."""
+    return Change(
+        at=now,
+        answer=None,
+        rows=(replace(newcomer, contested_at=now),),
+        wakes=(Wake(enrollment_key=old.key, due_at=now),),
+    )
+
+
+def asking(current: Enrollment, now: datetime) -> tuple[Wake, ...]:
+    """The push to the old side when a contest begins."""
+    return (Wake(enrollment_key=current.key, due_at=now),) if current.push is not None else ()
 
 
 def newcomer_wins(
@@ -138,7 +179,7 @@ def newcomer_wins(
 def join(first: Change[None], then: Change[AnswerT]) -> Change[AnswerT]:
     """Both changes as one; where both write a row, the later one has it.
 
-    Only what `newcomer_wins` produces comes first, so single-valued parts do not collide.
+    Only what this module makes comes first, so single-valued parts do not collide.
     """
     later = {row.key for row in then.rows}
     return replace(
@@ -150,6 +191,7 @@ def join(first: Change[None], then: Change[AnswerT]) -> Change[AnswerT]:
         cancel=(*first.cancel, *then.cancel),
         steps=(*first.steps, *then.steps),
         records=(*first.records, *then.records),
+        wakes=(*first.wakes, *then.wakes),
         drop_wakes=(*first.drop_wakes, *then.drop_wakes),
         alerts=(*first.alerts, *then.alerts),
     )

@@ -90,10 +90,13 @@ def _store(
 def require_session(channel: Enrollment, auth_token: KeyedDigest | None) -> bool:
     """Whether a user channel's request may be served: where a proven login is asked for, its AuthToken is the current one.
 
+    Without a session nobody was given an AuthToken, so one that comes is stale, or another channel's.
     False is answered 410, never 401. (1.5)
     """
     session = channel.session
-    return session is None or (session.auth_token is not None and session.auth_token == auth_token)
+    if session is None:
+        return auth_token is None
+    return session.auth_token is not None and session.auth_token == auth_token
 
 
 def begin_user_channel(

@@ -45,7 +45,6 @@ from ostiary.domain.invitation import Challenge, Invitation, Spend
 from ostiary.errors import Conflicting, Refused
 from ostiary.storage.audit_chain import FIRST_HASH, next_hash
 from ostiary.storage.postgres.storage import PostgresStorage, open_postgres
-from postgres_server import PostgresServer
 
 Nodes = tuple[PostgresStorage, PostgresStorage]
 
@@ -314,17 +313,6 @@ async def test_what_one_node_still_keeps_in_memory_does_not_put_last_seen_back(
     await nodes[0].enrollments.flush_seen()
     shown = await show(nodes[0], Ask(who=ByKey(key=key(1))))
     assert shown.device == device(1, last_seen_at=after(minutes=2), version=1)
-
-
-async def test_nodes_may_start_at_once_on_an_empty_database(
-    postgres_server: PostgresServer,
-) -> None:
-    url = await postgres_server.make_database("template0")
-    nodes = [open_postgres(url, clock=MovedClock()) for _ in range(4)]
-    await asyncio.gather(*(node.check() for node in nodes))
-    for node in nodes:
-        await node.close()
-    await postgres_server.drop_database(url)
 
 
 async def test_a_change_that_never_fits_is_refused_in_the_end(nodes: Nodes) -> None:

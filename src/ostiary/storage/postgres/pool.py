@@ -19,6 +19,13 @@ HOT: Final = {
     # Planning costs more than running what a device's message needs; the statements' plans do not depend on values.
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
+    # Nor on what a table looked like when it was last analysed: one that was empty then may hold a hundred thousand
+    # rows now, and a plan that walked through it would be kept. Every statement of the hot path has its index.
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_sort": "off",
     "synchronous_commit": "on",
     "statement_timeout": "10s",
     "lock_timeout": "5s",
@@ -28,6 +35,11 @@ HOT: Final = {
 REPORTS: Final = {
     **HOT,
     "plan_cache_mode": "force_custom_plan",
+    "enable_seqscan": "on",
+    "enable_bitmapscan": "on",
+    "enable_hashjoin": "on",
+    "enable_mergejoin": "on",
+    "enable_sort": "on",
     "statement_timeout": "60s",
     "default_transaction_isolation": "repeatable read",
     "default_transaction_read_only": "on",
@@ -213,14 +225,18 @@ async def open_session(
     address: PostgresAddress, settings: dict[str, str], *, timeout_seconds: float
 ) -> Session:
     """A fresh connection. Raises `StorageFailed` if there is none to be had."""
-    direct: dict[str, Any] = {"server_settings": settings} if address.is_direct else {}
+    # A cache of any size is what makes the driver name a statement, so that the server keeps it.
+    how: dict[str, Any] = (
+        {"server_settings": settings, "statement_cache_size": 100}
+        if address.is_direct
+        else {"statement_cache_size": 0}
+    )
     try:
         connection = await asyncpg.connect(
             address.url,
             timeout=_CONNECT_SECONDS,
             command_timeout=timeout_seconds,
-            statement_cache_size=0,
-            **direct,
+            **how,
         )
     except (asyncpg.PostgresError, *NO_ANSWER) as error:
         raise StorageFailed("the database cannot be reached") from error

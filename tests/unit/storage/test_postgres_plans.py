@@ -1,0 +1,253 @@
+"""At size, the planner serves each hot statement by an index, without our telling it to."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from itertools import product
+from types import ModuleType
+
+import asyncpg
+import pytest
+
+from conformance.storage_values import MovedClock
+from ostiary.domain.decision import ByCertificate, ByKey, ByName, QueueView
+from ostiary.domain.token import TokenKind
+from ostiary.storage.postgres import (
+    api_tokens,
+    challenges,
+    load,
+    push_certificates,
+    reports,
+    seen,
+    wakes,
+    write,
+    write_at_once,
+    write_commands,
+    write_news,
+    write_tokens,
+)
+from ostiary.storage.postgres.pool import HOT
+from ostiary.storage.postgres.storage import open_postgres
+from postgres_server import PostgresServer
+
+SIZE = 50_000
+FILL = f"""
+    INSERT INTO enrollment (key, tenant, id, type, state, standing, topic, proof, created_at,
+                            authenticated_at, awaiting, has_session, token_updates, version,
+                            push_record)
+    SELECT md5('e' || n), 'default', 'UDID-' || n, 'Device', 'enrolled', 'current', 'topic',
+           'proven', now(), now(), false, false, 1, 1, md5('t' || n)
+      FROM generate_series(1, {SIZE}) n;
+    INSERT INTO enrollment (key, tenant, id, type, parent_key, state, standing, topic, proof,
+                            created_at, authenticated_at, awaiting, has_session, token_updates,
+                            version)
+    SELECT md5('u' || n), 'default', 'UDID-' || n || ':user', 'User', md5('e' || n), 'enrolled',
+           'current', 'topic', 'proven', now(), now(), false, false, 1, 1
+      FROM generate_series(1, {SIZE}, 5) n;
+    INSERT INTO binding SELECT md5('f' || n), 'default', md5('e' || n), 'proven', now(), now()
+      FROM generate_series(1, {SIZE}) n;
+    INSERT INTO token (id, tenant, holder, kind, generation, digest, size, state, cause, source,
+                       fingerprint, relationship, received_at, changed_at, value)
+    SELECT md5(left(kind, 1) || n), 'default', 'UDID-' || n, kind, 1, '\\x00', 32, 'ok', 'Received.',
+           'TokenUpdate', md5('f' || n), md5('e' || n), now(), now(), '\\x00'
+      FROM generate_series(1, {SIZE}) n, unnest(ARRAY['identity', 'unlock']) kind;
+    INSERT INTO token (id, tenant, holder, kind, generation, digest, size, state, cause, source,
+                       fingerprint, relationship, received_at, changed_at, value)
+    SELECT md5('t' || n), 'default', 'UDID-' || n, 'push', 1, '\\x00', 32, 'ok', 'Received.',
+           'TokenUpdate', md5('f' || n), md5('e' || n), now(), now(), '\\x00'
+      FROM generate_series(1, {SIZE}) n;
+    INSERT INTO command (uuid, enrollment_key, request_type, priority, state, queued_at, source,
+                         hand_outs, payload)
+    SELECT 'c' || m, md5('e' || n), 'DeviceInformation', 10,
+           CASE WHEN m % 5 = 0 THEN 'deferred' ELSE 'queued' END, now(), 'operator', 0, '\\x00'
+      FROM generate_series(1, {SIZE}, 50) n, generate_series(1, 50) m;
+    INSERT INTO command_closed (uuid, enrollment_key, request_type, state, queued_at, closed_at,
+                                source, hand_outs, result)
+    SELECT 'd' || m, md5('e' || n), 'DeviceInformation', 'done', now(), now(), 'operator', 1, ''
+      FROM generate_series(1, {SIZE}, 50) n, generate_series(1, 50) m;
+    INSERT INTO wake SELECT md5('e' || n), now() + n * interval '1 minute', 0, 0
+      FROM generate_series(1, {SIZE}) n;
+    INSERT INTO credential (fingerprint, tenant, purpose, issued_at, not_after, challenge_id,
+                            certificate)
+    SELECT md5('f' || n), 'default', 'enroll', now(), now(), md5('h' || n), '\\x00'
+      FROM generate_series(1, {SIZE}) n;
+    INSERT INTO invitation (id, tenant, code, valid_until, uses_left, created_at, created_by)
+    SELECT md5('i' || n), 'default', md5('i' || n)::bytea, now(), 1, now(), 'operator'
+      FROM generate_series(1, {SIZE}) n;
+    INSERT INTO challenge (id, tenant, digest, purpose, access_rights, capabilities, valid_until,
+                           created_at)
+    SELECT md5('h' || n), 'default', md5('h' || n)::bytea, 'enroll', 1, '', now(), now()
+      FROM generate_series(1, {SIZE}) n;
+    INSERT INTO audit SELECT 'default', n, now(), 'a', 'v', 's', 'r', '\\x00'
+      FROM generate_series(1, {SIZE}) n;
+    INSERT INTO alert SELECT 'default', 'UDID-' || n, 'kind', '', 1, now(), now()
+      FROM generate_series(1, {SIZE}) n;
+"""
+MAY_SCAN = {
+    "CERTIFICATES": "a handful of rows",
+    "CERTIFICATE_OF_TOPIC": "a handful of rows",
+    "SAVE_CERTIFICATE": "a handful of rows",
+    "PAUSE_TOPIC": "a handful of rows",
+    "PENDING_KEY": "a handful of rows",
+    "DROP_PENDING_KEY": "a handful of rows",
+    "PROGRAM_BY_DIGEST": "a handful of rows",
+    "COUNT_ENROLLMENTS": "a figure for /metrics, over a connection for reports",
+    "COUNT_TOKENS": "a figure for /metrics, over a connection for reports",
+    "COUNT_LIVE": "a figure for /metrics, over a connection for reports",
+    "COUNT_WAKES": "a figure for /metrics, over a connection for reports",
+    "COUNT_ALERTS": "a figure for /metrics, over a connection for reports",
+    "COUNT_DEAD": "a figure for /metrics, over a connection for reports",
+    "LIST_ALERTS": "a report over a tenant's alerts",
+    "LIST_LIVE": "a report over all channels",
+    "SERVED_BY_TOPIC": "a report over a tenant; the index enrollment_figures where it is smaller than the table",
+}
+SMALL_TABLES = {"push_certificate", "pending_push_key", "api_token"}
+ROOMS = (
+    api_tokens, challenges, load, push_certificates, reports, seen, wakes, write, write_commands,
+    write_news, write_tokens,
+)  # fmt: skip
+
+
+def named_statements() -> dict[str, str]:
+    """Every named statement of the engine."""
+
+    def named(room: ModuleType) -> Iterator[tuple[str, str]]:
+        for name, text in vars(room).items():
+            verb = text.split(None, 1)[0] if isinstance(text, str) and text.strip() else ""
+            if name.isupper() and verb in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH"):
+                yield name, text
+
+    return {name: text for room in ROOMS for name, text in named(room)}
+
+
+def loads() -> dict[str, str]:
+    """The statements that asks of different shapes make."""
+    shapes = [
+        load.Shape(
+            who=who,
+            is_user=is_user,
+            is_wide=is_wide,
+            queue=queue,
+            reports=reports_,
+            value_of=TokenKind.BOOTSTRAP,
+            asks_topic=who is not ByKey,
+        )
+        for who, is_user in (
+            (ByCertificate, False),
+            (ByCertificate, True),
+            (ByName, False),
+            (ByKey, False),
+        )
+        for is_wide, queue, reports_ in product((False, True), QueueView, (False, True))
+    ]
+    return {repr(shape): load.compose(shape).text for shape in shapes}
+
+
+def writes() -> dict[str, str]:
+    """The statements that plain changes of different shapes make."""
+    shapes = [
+        write_at_once.Shape(
+            saves_row=bool(number % 2),
+            holds_device=bool(number & 2),
+            steps=number % 3,
+            records=number % 3,
+            proofs=number % 2,
+            closes=number % 2,
+            lifts=bool(number & 4),
+            moves=number % 2,
+            enqueues=number % 3,
+            wakes=number % 2,
+            drops=(number + 1) % 2,
+        )
+        for number in range(12)
+    ]
+    return {repr(shape): write_at_once.compose(shape) for shape in shapes}
+
+
+STATEMENTS = {**named_statements(), **loads(), **writes()}
+
+
+@pytest.fixture(scope="module")
+def big_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A database of fifty thousand devices, analysed."""
+    url = asyncio.run(_fill(postgres_server))
+    yield url
+    asyncio.run(postgres_server.drop_database(url))
+
+
+async def _fill(server: PostgresServer) -> str:
+    url = await server.make_database()
+    connection = await asyncpg.connect(url)
+    await connection.execute(FILL, timeout=120)
+    await connection.execute("VACUUM ANALYZE", timeout=120)
+    await connection.close()
+    return url
+
+
+async def plan(connection: "asyncpg.Connection[asyncpg.Record]", statement: str) -> list[str]:
+    rows = await connection.fetch(f"EXPLAIN (GENERIC_PLAN) {statement}")
+    return [line for (line,) in rows]
+
+
+async def test_no_statement_walks_through_a_table(big_url: str) -> None:
+    connection = await asyncpg.connect(big_url)
+    walks = {}
+    for name, statement in STATEMENTS.items():
+        lines = await plan(connection, statement)
+        scans = [
+            line
+            for line in lines
+            if (found := re.search(r"Seq Scan on (\w+)", line)) and found[1] not in SMALL_TABLES
+        ]
+        if scans and name not in MAY_SCAN:
+            walks[name] = lines
+    await connection.close()
+    assert not walks
+
+
+async def test_what_is_taken_in_order_is_not_sorted(big_url: str) -> None:
+    """A queue of a thousand commands costs no more than one of two, a burst of wakes no more than a few."""
+    connection = await asyncpg.connect(big_url)
+    idle = load.compose(
+        load.Shape(ByCertificate, False, False, QueueView.WHOLE, False, None, False)
+    )
+    for statement in (idle.text, wakes.CLAIM_WAKES, wakes.NEXT_DUE, write_news.LAST_AUDIT):
+        lines = await plan(connection, statement)
+        assert not [line for line in lines if "Sort" in line], lines
+    await connection.close()
+
+
+async def test_the_plans_of_the_hot_path_are_the_same_for_tables_that_were_never_analysed(
+    postgres_url: str,
+) -> None:
+    """A plan is made once; a table that was empty then may be full now."""
+    connection = await asyncpg.connect(postgres_url, server_settings=HOT)
+    await connection.execute("VACUUM ANALYZE")
+    hot = {
+        name: statement
+        for name, statement in STATEMENTS.items()
+        if name not in MAY_SCAN and name not in vars(reports)
+    }
+    walks = {}
+    for name, statement in hot.items():
+        lines = await plan(connection, statement)
+        if any("Seq Scan" in line for line in lines):
+            walks[name] = lines
+    await connection.close()
+    assert not walks
+
+
+async def test_a_row_saved_in_place_touches_no_index(big_url: str) -> None:
+    """A TokenUpdate writes one page of the table: HOT, as PostgreSQL calls it."""
+    async with open_postgres(big_url, clock=MovedClock()) as storage:
+        await storage._pool.write(
+            "UPDATE enrollment SET topic = topic, turn = turn + 1 WHERE id = 'UDID-7'"
+        )
+    connection = await asyncpg.connect(big_url)
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    updated = await connection.fetchrow(
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'enrollment'"
+    )
+    await connection.close()
+    assert updated is not None
+    assert updated["n_tup_upd"] == updated["n_tup_hot_upd"] >= 1
