@@ -12,10 +12,15 @@ from ostiary.services.reply import Farewell, Reply
 from scenes.house import ALL_F, FULL_PROFILE, IPHONE, MAC, SHARED_IPAD, TOPIC, Device, House
 
 
-async def contested(device: Device, name: str = "newcomer") -> Device:
-    """A newcomer that stands beside a live relationship and has handed over tokens of its own."""
+async def contested(device: Device, name: str = "newcomer", *, asked: bool = False) -> Device:
+    """A newcomer that stands beside a live relationship and has handed over tokens of its own.
+
+    `asked`: the push that asks the old side to speak reached APNs, so that its silence says something.
+    """
     newcomer = device.with_certificate(name)
     await newcomer.authenticate()
+    if asked:
+        await device.house.pushed(device.id)
     await newcomer.token_update(UnlockToken=b"of the newcomer", Token=b"\x03" * 32)
     return newcomer
 
@@ -30,7 +35,7 @@ async def test_a_newcomer_that_leaves_after_the_old_side_fell_silent_just_leaves
 ) -> None:
     """2.3, 2.4 row 10: the CheckOut settles the contest and ends the newcomer, in one change."""
     phone = await house.enrolled(IPHONE)
-    newcomer = await contested(phone)
+    newcomer = await contested(phone, asked=True)
     house.clock.advance(hours=25)
     assert await newcomer.send("CheckOut", Topic=TOPIC) is Reply.EMPTY
     assert (await phone.row()).state is State.OUT
@@ -55,7 +60,7 @@ async def test_the_users_of_the_side_that_lost_a_contest_are_out_whatever_settle
     """2.3: user channels are disabled with their device."""
     mac = await house.enrolled(MAC)
     await mac.token_update(UserID="U", UserShortName="u")
-    newcomer = await contested(mac)
+    newcomer = await contested(mac, asked=True)
     house.clock.advance(hours=25)
     await newcomer.authenticate()
     rows = await house.storage.reports.find_enrollments(DEFAULT_TENANT, EnrollmentId(f"{mac.id}:U"))

@@ -429,10 +429,12 @@ class Lives(RuleBasedStateMachine):
 
         async def claim(house: House) -> tuple[DueWake, ...]:
             due = await house.storage.wakes.claim(now, limit=50, lease=timedelta(minutes=1))
-            # SQLite writes last-seen in batches, so a claim may show it a little late.
-            return tuple(
+            # SQLite writes last-seen in batches, so a claim may show it a little late; who is due at
+            # the same moment comes in any order.
+            seen = [
                 replace(one, enrollment=replace(one.enrollment, last_seen_at=None)) for one in due
-            )
+            ]
+            return tuple(sorted(seen, key=lambda one: one.enrollment.key))
 
         outcome = self.play(claim)
         due: tuple[DueWake, ...] = outcome.answer

@@ -36,8 +36,9 @@ from ostiary.protocol.mdm.checkin import Topic, decode_checkin
 from ostiary.protocol.mdm.connect import decode_connect
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.secret import Secret
+from ostiary.services.caller import Caller, Scope
 from ostiary.services.checkin import CheckinService
-from ostiary.services.commands import Caller, CommandDesk
+from ostiary.services.commands import CommandDesk
 from ostiary.services.connect import CommandChannel
 from ostiary.services.devices import DeviceDesk
 from ostiary.services.network_users import NetworkUsers
@@ -50,7 +51,7 @@ START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 FULL_PROFILE = InstalledProfile(
     access_rights=8191, capabilities=frozenset({"com.apple.mdm.bootstraptoken"})
 )
-OPERATOR = Caller(name="operator", tenant=DEFAULT_TENANT, may_destroy=True, may_use_secrets=True)
+OPERATOR = Caller(name="operator", tenant=DEFAULT_TENANT, scopes=frozenset({Scope.ADMIN}))
 
 
 class MovedClock:

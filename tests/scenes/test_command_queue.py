@@ -28,7 +28,7 @@ from ostiary.protocol.mdm.connect import (
     decode_connect,
 )
 from ostiary.protocol.mdm.identity import EnrollmentId
-from ostiary.services.commands import Caller, ScopeMissing
+from ostiary.services.caller import Caller, Scope, ScopeMissing
 from ostiary.services.reply import Farewell, Reply
 from scenes.house import ALL_F, APPLE_TV, BYOD_IPHONE, IPAD, IPHONE, MAC, OPERATOR, TOPIC, House
 
@@ -478,7 +478,7 @@ async def test_one_request_may_name_many_and_each_is_decided_by_itself(house: Ho
 async def test_destructive_commands_need_their_own_scope_through_any_door(house: House) -> None:
     """design.md 5: classified by RequestType."""
     phone = await house.enrolled(IPHONE)
-    clerk = Caller(name="clerk", tenant=DEFAULT_TENANT, may_destroy=False, may_use_secrets=False)
+    clerk = Caller(name="clerk", tenant=DEFAULT_TENANT, scopes=frozenset({Scope.COMMANDS}))
     for request_type in ("EraseDevice", "DeviceLock", "ClearPasscode"):
         raw = plist.encode({"Command": {"RequestType": request_type}})
         with pytest.raises(ScopeMissing):

@@ -130,3 +130,18 @@ async def test_a_new_login_ends_the_old_session(proving: House) -> None:
         await mac.report(AuthToken=token, **USER)
     with pytest.raises(UserIsNotManaged):
         await mac.token_update(AuthToken=token, **USER)
+
+
+async def test_a_token_that_no_session_knows_is_stale(proving: House) -> None:
+    """1.5: 410 for a stale AuthToken, after the device enrolled again and on a Mac that never gave it out."""
+    mac, other = await proving.enrolled(MAC), await proving.enrolled(MAC)
+    line = digest_line(await nonce_for(mac))
+    given = fields_of(await mac.send("UserAuthenticate", DigestResponse=line, **USER))
+    token = given.text("AuthToken")
+    await mac.token_update(AuthToken=token, **USER)
+    with pytest.raises(UserIsNotManaged):
+        await other.token_update(AuthToken=token, **USER)
+    await mac.authenticate()
+    await mac.token_update()
+    with pytest.raises(UserIsNotManaged):
+        await mac.token_update(AuthToken=token, **USER)

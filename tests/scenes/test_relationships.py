@@ -1,5 +1,7 @@
 """Who a certificate may speak for: bindings, renewals, contests, and what an operator says."""
 
+from dataclasses import replace
+
 import pytest
 
 from ostiary.domain.authenticate import EnrollmentWasReleased, InvitedAnother, TooManyContenders
@@ -147,6 +149,7 @@ async def test_silence_of_the_old_side_settles_a_contest(house: House) -> None:
     house.clock.advance(days=10)
     newcomer = phone.with_certificate("newcomer")
     await newcomer.authenticate()
+    await house.pushed(phone.id)
     await newcomer.token_update()
     assert len(await relationships(house, phone)) == 2
     house.clock.advance(hours=25)
@@ -155,6 +158,38 @@ async def test_silence_of_the_old_side_settles_a_contest(house: House) -> None:
     assert (Standing.ENDED, State.OUT) in await relationships(house, phone)
     with pytest.raises(CertificateSuperseded):
         await phone.report()
+
+
+async def test_a_side_that_nobody_asked_is_not_silent(house: House) -> None:
+    """2.3: a device speaks when it is pushed; a healthy one must not be lost because nobody had work for it."""
+    phone = await house.enrolled(IPHONE)
+    newcomer = phone.with_certificate("newcomer")
+    await newcomer.authenticate()
+    assert await house.due() == [phone.id]  # asked at once; this push gets lost
+    await newcomer.token_update()
+    house.clock.advance(hours=25)
+    await newcomer.report()
+    assert (await phone.row()).unlock is not None
+    assert await phone.report() is None
+
+
+async def test_a_side_that_is_asked_again_and_stays_silent_gives_way(house: House) -> None:
+    """2.3: the policy time is counted anew from the question, and only then ends the old side."""
+    phone = await house.enrolled(IPHONE)
+    newcomer = phone.with_certificate("newcomer")
+    await newcomer.authenticate()
+    await house.pushed(phone.id)
+    await phone.report()
+    house.clock.advance(hours=25)
+    await newcomer.authenticate()
+    assert (Standing.CONTESTED, State.PENDING) in await relationships(house, phone)
+    await house.pushed(phone.id)
+    house.clock.advance(hours=23)
+    await newcomer.authenticate()
+    assert (Standing.CONTESTED, State.PENDING) in await relationships(house, phone)
+    house.clock.advance(hours=2)
+    await newcomer.authenticate()
+    assert (Standing.ENDED, State.OUT) in await relationships(house, phone)
 
 
 async def test_an_old_side_that_speaks_keeps_its_place(house: House) -> None:
@@ -204,6 +239,30 @@ async def test_a_credential_for_another_serial_number_enrolls_nobody(house: Hous
     with pytest.raises(InvitedAnother):
         await phone.authenticate()
     assert await house.row(phone.id) is None
+
+
+async def test_an_identity_renewed_for_one_enrollment_serves_no_other(house: House) -> None:
+    """users.md 5.4 case 22: a device may mint renewals for itself; they contest and enroll nobody else."""
+    victim, mac = await house.enrolled(MAC), await house.enrolled(MAC)
+    renewed = await house.renewal_of(mac)
+    for udid in (victim.udid, "a device that nobody invited"):
+        with pytest.raises(InvitedAnother):
+            await replace(renewed, udid=udid).authenticate()
+    assert len(await relationships(house, victim)) == 1
+    assert await house.row("a device that nobody invited") is None
+
+
+async def test_a_renewed_identity_does_not_adopt_an_enrollment_without_a_certificate(
+    house: House,
+) -> None:
+    """3.8 rule 3: first use binds what is nobody's, and a renewal is its own device's."""
+    house.set_policy(bind_on_first_use=True)
+    mac = await house.enrolled(MAC)
+    imported = await house.enrolled(IPHONE)
+    renewed = await house.renewal_of(mac)
+    house.forget_bindings()
+    with pytest.raises(CertificateNotPaired):
+        await replace(renewed, udid=imported.udid).report()
 
 
 async def test_a_repeated_authenticate_with_the_same_certificate_is_a_retry(house: House) -> None:

@@ -7,7 +7,7 @@ import typer
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
 from ostiary.cli.durations import duration
 from ostiary.cli.output import say
-from ostiary.services.api_tokens import Scope
+from ostiary.services.caller import Scope
 
 app = typer.Typer(help="Tokens that programs sign in with.", no_args_is_help=True)
 

@@ -18,8 +18,8 @@ from ostiary.errors import Conflicting
 from ostiary.keys.authority import create_device_authority
 from ostiary.keys.file import create_root_key, write_key_file
 from ostiary.keys.tls import create_tls_authority, issue_server_certificate
-from ostiary.services.api_tokens import Scope
 from ostiary.services.authorities import load_authorities
+from ostiary.services.caller import Scope
 from ostiary.settings import Places, Settings, SettingsFaulty, check_settings, load_settings
 from ostiary.web.journal import open_journal
 

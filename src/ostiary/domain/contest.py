@@ -124,7 +124,7 @@ def _was_asked(old: Enrollment, since: datetime) -> bool:
     """
     if old.push is None or old.push_dead_since is not None:
         return True
-    return old.pushed_at is not None and old.pushed_at >= since
+    return old.pushed_at is not None and old.pushed_at > since
 
 
 def _ask(old: Enrollment, newcomer: Enrollment, now: datetime) -> Change[None]:

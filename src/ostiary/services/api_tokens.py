@@ -4,9 +4,7 @@ import hmac
 import secrets
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from typing import Final
 
 from ostiary.domain.decision import AuditEntry
@@ -16,24 +14,13 @@ from ostiary.ports.clock import Clock
 from ostiary.ports.sealer import Sealer
 from ostiary.ports.storage import ApiToken, ApiTokens
 from ostiary.secret import Secret
+from ostiary.services.caller import Caller, Scope
 
 PREFIX: Final = "ostiary_"
 """So that scanners find a token that was left lying about."""
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_CHARACTERS: Final = 40
 _CHECKSUM_CHARACTERS: Final = 6
-
-
-class Scope(StrEnum):
-    """What an API token may do."""
-
-    COMMANDS = "commands"
-    COMMANDS_DESTRUCTIVE = "commands:destructive"
-    COMMANDS_SECRET = "commands:secret"  # noqa: S105 - the name of a scope, not a secret
-    PUSH = "push"
-    PUSHCERT = "pushcert"
-    READ = "read"
-    ADMIN = "admin"
 
 
 class ApiTokenUnknown(Refused):
@@ -48,34 +35,10 @@ class ApiTokenExpired(Refused):
     hint = "Make a new one."
 
 
-class ScopeMissing(Refused):
-    """The API token may not do this."""
-
-    hint = "Use a token with this scope."
-
-
 class ScopeUnknown(Refused):
     """There is no such scope."""
 
     hint = f"Scopes are {', '.join(Scope)}."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """A program that proved itself with an API token."""
-
-    name: str
-    tenant: TenantId
-    scopes: frozenset[str]
-
-    def may(self, scope: Scope) -> bool:
-        """Whether the token has this scope; one with `admin` may do everything."""
-        return scope in self.scopes or Scope.ADMIN in self.scopes
-
-    def require(self, scope: Scope) -> None:
-        """Raises ScopeMissing."""
-        if not self.may(scope):
-            raise ScopeMissing(scope=scope.value, token=self.name)
 
 
 class ApiTokenService:

@@ -12,7 +12,7 @@ from ostiary.domain.enqueueing import CLEAR_PASSCODE, Order, apply_order
 from ostiary.domain.first_commands import STANDARD_PAYLOAD
 from ostiary.domain.operator import apply_cancel
 from ostiary.domain.token import SealedValue, TenantId
-from ostiary.errors import Malformed, OstiaryError, Refused, TooLarge
+from ostiary.errors import Malformed, OstiaryError, TooLarge
 from ostiary.ports.clock import Clock
 from ostiary.ports.sealer import Sealer
 from ostiary.ports.storage import Enrollments
@@ -20,6 +20,7 @@ from ostiary.protocol.mdm.commands import Command, Kind, decode_raw_command, dev
 from ostiary.protocol.mdm.connect import LONGEST_COMMAND_UUID, CommandUuid, encode_command
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.secret import Secret
+from ostiary.services.caller import Caller, Scope
 from ostiary.services.connect import command_label
 
 LARGEST_COMMAND: Final = 4 * 1024 * 1024
@@ -40,22 +41,6 @@ class NobodyNamed(Malformed):
 
 class CommandUuidUnusable(Malformed):
     """The CommandUUID is too long, or holds characters that cannot be printed."""
-
-
-class ScopeMissing(Refused):
-    """The caller may not send commands of this kind."""
-
-    hint = "Destructive commands need the scope commands:destructive, secret-bearing ones commands:secret."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """Who wants a command sent: a person at the command line, or a named API token with its scopes."""
-
-    name: str
-    tenant: TenantId
-    may_destroy: bool
-    may_use_secrets: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,8 +170,10 @@ def _typed(request_type: str, command: Command) -> Command:
 
 
 def _require_scope(request_type: str, caller: Caller) -> None:
-    kind = nature_of(request_type).kind
-    if (kind is Kind.DESTRUCTIVE and not caller.may_destroy) or (
-        kind is Kind.SECRET and not caller.may_use_secrets
-    ):
-        raise ScopeMissing(request_type=request_type, caller=caller.name)
+    match nature_of(request_type).kind:
+        case Kind.DESTRUCTIVE:
+            caller.require(Scope.COMMANDS_DESTRUCTIVE)
+        case Kind.SECRET:
+            caller.require(Scope.COMMANDS_SECRET)
+        case Kind.ORDINARY:
+            caller.require(Scope.COMMANDS)

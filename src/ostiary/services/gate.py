@@ -117,4 +117,6 @@ class DeviceGate:
             self._clock.now(),
             accept_expired=self._policy().accept_expired_certificates,
         )
-        return Visitor(certificate, Fingerprint(issuer.fingerprint), issuer, signed, self._public_keys)
+        return Visitor(
+            certificate, Fingerprint(issuer.fingerprint), issuer, signed, self._public_keys
+        )

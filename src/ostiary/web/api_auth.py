@@ -6,7 +6,8 @@ import binascii
 from starlette.requests import Request
 
 from ostiary.secret import Secret
-from ostiary.services.api_tokens import ApiTokenService, ApiTokenUnknown, Caller
+from ostiary.services.api_tokens import ApiTokenService, ApiTokenUnknown
+from ostiary.services.caller import Caller
 
 
 async def caller_of(request: Request, tokens: ApiTokenService) -> Caller:

@@ -25,7 +25,8 @@ from ostiary.protocol.mdm.connect import CommandUuid
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.secret import Secret
 from ostiary.services.api_tokens import ApiTokenService
-from ostiary.services.commands import Caller, CommandDesk, Enqueued
+from ostiary.services.caller import Caller, Scope
+from ostiary.services.commands import CommandDesk, Enqueued
 from ostiary.services.devices import DeviceDesk
 from ostiary.services.health import HealthService
 from ostiary.services.invitations import InvitationService
@@ -330,8 +331,7 @@ class Control:
         return Caller(
             name=actor_of(request),
             tenant=self._services.tenant,
-            may_destroy=True,
-            may_use_secrets=True,
+            scopes=frozenset({Scope.ADMIN}),
         )
 
 

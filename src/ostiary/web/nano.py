@@ -14,9 +14,9 @@ from ostiary import __version__
 from ostiary.errors import Malformed
 from ostiary.protocol.mdm.checkin import Topic
 from ostiary.protocol.mdm.identity import EnrollmentId
-from ostiary.services import commands
-from ostiary.services.api_tokens import ApiTokenService, Caller, Scope
-from ostiary.services.commands import CommandDesk, Enqueued
+from ostiary.services.api_tokens import ApiTokenService
+from ostiary.services.caller import Caller, Scope
+from ostiary.services.commands import LARGEST_COMMAND, CommandDesk, Enqueued
 from ostiary.services.push import PushResult
 from ostiary.services.push_certificates import PushCertificateService
 from ostiary.web.api_auth import caller_of
@@ -131,15 +131,13 @@ class NanoApi:
         """Queue a raw command for each enrollment, and push them unless `nopush` says not to."""
         caller = await self._caller(request, Scope.COMMANDS)
         result = _Result(_ids(request), no_push=bool(_query(request, "nopush")))
-        body = await read_body(
-            request, limit=commands.LARGEST_COMMAND, budget=self._services.budget
-        )
+        body = await read_body(request, limit=LARGEST_COMMAND, budget=self._services.budget)
         to_push: Iterable[EnrollmentId] = result.ids
         if body:
             try:
                 to_push = result.note_commands(
                     await self._services.desk.enqueue_raw(
-                        result.ids, body, _commander(caller), pushes=not result.no_push
+                        result.ids, body, caller, pushes=not result.no_push
                     )
                 )
             except Malformed as error:  # NanoMDM says 500 to a command that it cannot read
@@ -186,15 +184,6 @@ def _push_certificate(topic: Topic, not_after: datetime) -> Response:
 def _apart(pem: bytes) -> bytes:
     """PEM blocks on lines of their own: `cat cert key` mushes them together where the first has no last newline."""
     return pem.replace(b"-" * 10, b"-" * 5 + b"\n" + b"-" * 5)
-
-
-def _commander(caller: Caller) -> commands.Caller:
-    return commands.Caller(
-        name=caller.name,
-        tenant=caller.tenant,
-        may_destroy=caller.may(Scope.COMMANDS_DESTRUCTIVE),
-        may_use_secrets=caller.may(Scope.COMMANDS_SECRET),
-    )
 
 
 def _ids(request: Request) -> tuple[EnrollmentId, ...]:

@@ -10,7 +10,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from ostiary.errors import OstiaryError
-from ostiary.services.api_tokens import ApiTokenService, Scope
+from ostiary.services.api_tokens import ApiTokenService
+from ostiary.services.caller import Scope
 from ostiary.web.api_auth import caller_of
 from ostiary.web.problems import log_problem
 

@@ -11,7 +11,7 @@ from ostiary.domain.token import DEFAULT_TENANT
 from ostiary.formats import plist
 from ostiary.ports.sealer import SealLabel
 from ostiary.protocol.mdm.identity import EnrollmentId, WithoutIdentity, resolve_channel
-from ostiary.services.commands import Caller
+from ostiary.services.caller import Caller, Scope
 from ostiary.services.devices import DeviceDesk
 
 LARGE = b"\xfb\xff" * 150_000
@@ -395,7 +395,7 @@ async def test_an_id_that_would_read_as_another_is_refused(door: Door, udid: str
 
 
 async def enqueue(door: Door, udid: str, request_type: str = "ProfileList") -> str:
-    caller = Caller(name="operator", tenant=DEFAULT_TENANT, may_destroy=True, may_use_secrets=True)
+    caller = Caller(name="operator", tenant=DEFAULT_TENANT, scopes=frozenset({Scope.ADMIN}))
     target = EnrollmentId(udid)
     done = await door.house.desk.enqueue([target], {"RequestType": request_type}, caller)
     assert done.refused == {target: None}

@@ -14,12 +14,11 @@ from ostiary.services.api_tokens import (
     ApiTokenExpired,
     ApiTokenService,
     ApiTokenUnknown,
-    Scope,
-    ScopeMissing,
     ScopeUnknown,
     has_checksum,
     make_token,
 )
+from ostiary.services.caller import Scope, ScopeMissing
 
 
 class Shelf:

@@ -9,7 +9,8 @@ from ostiary.app import House, front_app
 from ostiary.errors import Missing, OstiaryError
 from ostiary.ports.sealer import SealBroken
 from ostiary.ports.storage import StorageFailed
-from ostiary.services.api_tokens import ApiTokenUnknown, ScopeMissing
+from ostiary.services.api_tokens import ApiTokenUnknown
+from ostiary.services.caller import ScopeMissing
 from ostiary.services.gate import Presented, Visitor
 from ostiary.web.front import FrontDoor, Wing
 from ostiary.web.metrics import MOST_REQUEST_TYPES, PrometheusMeter

@@ -1,0 +1,46 @@
+"""Who asks, and what they may do: a person at the command line, or a program with an API token."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ostiary.domain.token import TenantId
+from ostiary.errors import Refused
+
+
+class Scope(StrEnum):
+    """What a caller may do."""
+
+    COMMANDS = "commands"
+    COMMANDS_DESTRUCTIVE = "commands:destructive"
+    COMMANDS_SECRET = "commands:secret"  # noqa: S105 - the name of a scope, not a secret
+    PUSH = "push"
+    PUSHCERT = "pushcert"
+    READ = "read"
+    ADMIN = "admin"
+
+
+class ScopeMissing(Refused):
+    """The caller may not do this."""
+
+    hint = (
+        "Use an API token with this scope. Destructive commands need commands:destructive, "
+        "secret-bearing ones commands:secret."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Somebody who proved who they are, with the scopes that they have."""
+
+    name: str
+    tenant: TenantId
+    scopes: frozenset[str]
+
+    def may(self, scope: Scope) -> bool:
+        """Whether the caller has this scope; one with `admin` may do everything."""
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+    def require(self, scope: Scope) -> None:
+        """Raises ScopeMissing."""
+        if not self.may(scope):
+            raise ScopeMissing(scope=scope.value, caller=self.name)
