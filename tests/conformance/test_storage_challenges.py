@@ -164,12 +164,11 @@ async def test_a_challenge_of_no_invitation_of_ours_is_not_kept(storage: AnyStor
 async def test_a_credential_is_kept_without_a_challenge(storage: AnyStorage) -> None:
     """A renewal by RenewalReq. (6.3)"""
     issued = credential(50, profile=PROFILE, purpose=Purpose.RENEW, bound=BOUND)
-    renewal = Spend(challenge=challenge(2), credential=issued, certificate=b"der")
-    await storage.challenges.add_credential(renewal)
+    await storage.challenges.add_credential(issued, b"der")
     assert (await visible_state(storage))["credentials"] == {fingerprint(50): (issued, b"der")}
     assert await storage.challenges.find_challenge(digest(2)) is None
     with pytest.raises(Conflicting):
-        await storage.challenges.add_credential(renewal)
+        await storage.challenges.add_credential(issued, b"der")
 
 
 async def test_a_renewable_relationship_is_found_by_a_binding_in_force(

@@ -10,7 +10,6 @@ from conformance.storage_values import (
     audit,
     binding,
     by_certificate,
-    challenge,
     channel,
     credential,
     device,
@@ -23,7 +22,6 @@ from conformance.storage_values import (
 )
 from ostiary.domain.decision import Ask, ByKey, ByName, Change, Snapshot, Wake
 from ostiary.domain.enrollment import Proof, Standing, State, UserSession
-from ostiary.domain.invitation import Spend
 from ostiary.domain.token import DEFAULT_TENANT, Fingerprint, KeyedDigest, TenantId, TokenKind
 from ostiary.protocol.mdm.checkin import DeviceFacts, Topic
 from ostiary.protocol.mdm.identity import EnrollmentId, EnrollmentType
@@ -131,9 +129,7 @@ async def test_an_unbound_certificate_sees_who_else_claims_the_id(storage: AnySt
     ended = device(3, id=udid(1), standing=Standing.ENDED)
     await store(storage, rows=(later, newcomer, ended, device(1)), bind=(binding(1, to=1),))
     issued = credential(9)
-    await storage.challenges.add_credential(
-        Spend(challenge=challenge(99), credential=issued, certificate=b"der")
-    )
+    await storage.challenges.add_credential(issued, b"der")
     shown = await show(storage, Ask(who=by_certificate(9, channel(1))))
     assert (shown.binding, shown.device, shown.channel) == (None, None, None)
     assert [row.key for row in shown.relationships] == [key(1), key(2), key(4)]

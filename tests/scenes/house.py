@@ -14,14 +14,12 @@ from typing import Any
 
 from ostiary.domain.decision import AuditEntry
 from ostiary.domain.enrollment import Bound, Credential, Enrollment, InstalledProfile, Purpose
-from ostiary.domain.invitation import Challenge, Spend
 from ostiary.domain.policy import Policy
 from ostiary.domain.push_value import decode_push_value
 from ostiary.domain.token import (
     DEFAULT_TENANT,
     Fingerprint,
     Holder,
-    KeyedDigest,
     RecordId,
     SealedValue,
     TokenKind,
@@ -235,22 +233,7 @@ class House:
             not_after=device.identity.not_after,
             challenge_id="0" * 32,
         )
-        challenge = Challenge(
-            id=RecordId(credential.challenge_id),
-            tenant=DEFAULT_TENANT,
-            digest=KeyedDigest(b""),
-            purpose=credential.purpose,
-            bound=credential.bound,
-            profile=FULL_PROFILE,
-            invitation_id=None,
-            valid_until=self.clock.now(),
-            created_at=self.clock.now(),
-        )
-        await self.storage.challenges.add_credential(
-            Spend(
-                challenge=challenge, credential=credential, certificate=device.identity.certificate
-            )
-        )
+        await self.storage.challenges.add_credential(credential, device.identity.certificate)
 
     async def renewal_of(self, device: "Device") -> "Device":
         """The device with a certificate that our CA issued for the renewal of its enrollment."""

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from ostiary.domain.decision import Ask, AuditEntry, Change, Snapshot
-from ostiary.domain.enrollment import Enrollment, EnrollmentKey
+from ostiary.domain.enrollment import Credential, Enrollment, EnrollmentKey
 from ostiary.domain.invitation import Challenge, Invitation, Spend
 from ostiary.domain.token import (
     Fingerprint,
@@ -77,8 +77,8 @@ class Challenges(Protocol):
         `rule` returns None when the certificate issued before is to be returned again, and raises to refuse.
         """
 
-    async def add_credential(self, spend: Spend) -> None:
-        """A certificate issued without a stored challenge (RenewalReq): its credential and DER."""
+    async def add_credential(self, credential: Credential, certificate: bytes) -> None:
+        """Keep a certificate (DER) that was issued without a stored challenge: RenewalReq."""
 
     async def find_renewable(self, fingerprint: Fingerprint) -> Enrollment | None:
         """The relationship that a certificate is bound to, in force, for RenewalReq."""

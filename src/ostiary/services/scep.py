@@ -3,18 +3,16 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from ostiary.domain.enrollment import Bound, Enrollment, InstalledProfile, Purpose, Standing
-from ostiary.domain.invitation import Challenge, Invitation, Spend
+from ostiary.domain.enrollment import Bound, Enrollment, Purpose, Standing
+from ostiary.domain.invitation import Challenge, Invitation
 from ostiary.domain.token import (
     DEFAULT_TENANT,
     Fingerprint,
     KeyedDigest,
-    RecordId,
     TenantId,
 )
 from ostiary.errors import Malformed, Missing, Refused
@@ -32,12 +30,10 @@ from ostiary.protocol.scep.request import PkiRequest, decode_request
 from ostiary.protocol.scep.words import Capability, FailInfo, MessageType, RequestFailed
 from ostiary.secret import Secret
 from ostiary.services.allowance import FailureAllowance
-from ostiary.services.certificates import CertificateService, CredentialOrder, IssuedIdentity
+from ostiary.services.certificates import CertificateService, CredentialOrder
 from ostiary.services.spending import Spending
 
 _log = structlog.get_logger()
-
-_UNKNOWN_PROFILE: Final = InstalledProfile(access_rights=0, capabilities=frozenset())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +200,7 @@ class ScepService:
             challenge_id=secrets.token_hex(16),
         )
         identity = await self._certificates.issue(csr.public_key, order)
-        await self._challenges.add_credential(_without_challenge(order, identity, csr))
+        await self._challenges.add_credential(identity.credential, identity.certificate)
         return identity.certificate
 
     def _require_signer(self, request: PkiRequest, csr: CertificateRequest) -> None:
@@ -245,25 +241,3 @@ def _require_reachable(request: PkiRequest) -> None:
         raise RequestFailed(
             FailInfo.BAD_ALGORITHM, "the requester's key cannot decrypt; SCEP needs RSA"
         )
-
-
-def _without_challenge(
-    order: CredentialOrder, identity: IssuedIdentity, csr: CertificateRequest
-) -> Spend:
-    """What is stored of a RenewalReq: its credential, and who asked, as if a challenge had been made and spent."""
-    credential = identity.credential
-    challenge = Challenge(
-        id=RecordId(order.challenge_id),
-        tenant=order.tenant,
-        digest=KeyedDigest(b""),
-        purpose=order.purpose,
-        bound=order.bound,
-        profile=order.profile or _UNKNOWN_PROFILE,
-        invitation_id=None,
-        valid_until=credential.issued_at,
-        created_at=credential.issued_at,
-        spent_at=credential.issued_at,
-        spent_by_key=csr.key_digest,
-        issued=credential.fingerprint,
-    )
-    return Spend(challenge=challenge, credential=credential, certificate=identity.certificate)

@@ -13,6 +13,7 @@ from fuzz.scep_client import NOW, Requester
 from ostiary.domain.decision import AuditEntry
 from ostiary.domain.enrollment import (
     Bound,
+    Credential,
     Enrollment,
     EnrollmentKey,
     InstalledProfile,
@@ -60,6 +61,7 @@ class ChallengesInMemory(MemoryChallenges):
         self.store = Store()
         super().__init__(self.store)
         self.spends: list[Spend] = []
+        self.issued: list[Credential] = []
         self.renewable: dict[Fingerprint, Enrollment] = {}
 
     @property
@@ -82,14 +84,15 @@ class ChallengesInMemory(MemoryChallenges):
             spend = rule(challenge, invitation)
             if spend is not None:
                 self.spends.append(spend)
+                self.issued.append(spend.credential)
             return spend
 
         return await super().spend(digest, watched)
 
     @override
-    async def add_credential(self, spend: Spend) -> None:
-        await super().add_credential(spend)
-        self.spends.append(spend)
+    async def add_credential(self, credential: Credential, certificate: bytes) -> None:
+        await super().add_credential(credential, certificate)
+        self.issued.append(credential)
 
     @override
     async def find_renewable(self, fingerprint: Fingerprint) -> Enrollment | None:

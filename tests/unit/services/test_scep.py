@@ -70,7 +70,7 @@ async def test_the_same_key_gets_the_same_certificate_again_within_the_window(wo
     second = device.open(await scep.answer(device.request(b"once")))
     assert second.status == "0"
     assert second.certificates == first.certificates
-    assert len(world.challenges.spends) == 1
+    assert len(world.challenges.issued) == 1
     world.clock.advance(timedelta(seconds=1))
     late = device.open(await scep.answer(device.request(b"once")))
     assert (late.status, late.fail_info) == ("2", BAD_REQUEST)
@@ -85,7 +85,7 @@ async def test_another_key_gets_nothing_for_a_used_challenge(world: World) -> No
     await scep.answer(device.request(b"once"))
     reply = other.open(await scep.answer(other.request(b"once")))
     assert (reply.status, reply.fail_info, reply.certificates) == ("2", BAD_REQUEST, ())
-    assert len(world.challenges.spends) == 1
+    assert len(world.challenges.issued) == 1
 
 
 @pytest.mark.case("SC-03")
@@ -145,7 +145,7 @@ async def test_one_challenge_used_twice_at_once_gives_one_certificate(world: Wor
     answers = await asyncio.gather(*(scep.answer(message) for message in messages))
     replies = [device.open(reply) for device, reply in zip(devices, answers, strict=True)]
     assert sorted(reply.status for reply in replies) == ["0", "2"]
-    assert len(world.challenges.spends) == 1
+    assert len(world.challenges.issued) == 1
 
 
 async def test_the_same_request_twice_at_once_gives_the_same_certificate_twice(
@@ -157,7 +157,7 @@ async def test_the_same_request_twice_at_once_gives_the_same_certificate_twice(
     answers = await asyncio.gather(scep.answer(message), scep.answer(message))
     first, second = (device.open(reply).certificates for reply in answers)
     assert first == second != ()
-    assert len(world.challenges.spends) == 1
+    assert len(world.challenges.issued) == 1
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ async def test_whatever_is_wrong_with_a_challenge_the_answer_is_the_same(
     text = {"unknown": b"guess", "absent": None, "empty": b""}.get(why, b"known")
     reply = device.open(await world.scep().answer(device.request(text)))
     assert (reply.status, reply.fail_info) == ("2", BAD_REQUEST)
-    assert len(world.challenges.spends) == (1 if why == "used up" else 0)
+    assert len(world.challenges.issued) == (1 if why == "used up" else 0)
 
 
 async def test_a_challenge_of_another_tenant_issues_in_that_tenant(world: World) -> None:
@@ -189,7 +189,7 @@ async def test_a_challenge_of_another_tenant_issues_in_that_tenant(world: World)
     await world.add_challenge(b"theirs", tenant=tenant)
     device = world.requester()
     await world.scep(tenants=(DEFAULT_TENANT, tenant)).answer(device.request(b"theirs"))
-    assert world.challenges.spends[0].credential.tenant == tenant
+    assert world.challenges.issued[0].tenant == tenant
 
 
 async def test_an_invitation_that_is_used_up_issues_nothing(world: World) -> None:
@@ -218,7 +218,7 @@ async def test_only_two_message_types_of_all_get_anything(
     device, closed = prepared
     await world.add_challenge(b"once")
     reply = await world.scep().answer(device.sign(closed, message_type=message_type))
-    issued = len(world.challenges.spends)
+    issued = len(world.challenges.issued)
     assert issued == (1 if message_type == "19" else 0)
     if message_type != "19":
         assert _fail_info(reply) == BAD_REQUEST
@@ -256,7 +256,7 @@ async def test_a_bound_identity_renews_itself_with_a_new_key(world: World) -> No
     reply = renewing.open(await world.scep().answer(renewing.request(None, message_type="17")))
     (certificate,) = reply.certificates
     assert certificate.public_key() == rsa_key("fresh").public_key()
-    credential = world.challenges.spends[-1].credential
+    credential = world.challenges.issued[-1]
     assert credential.purpose is Purpose.RENEW
     assert credential.bound == Bound(enrollment_key=enrollment.key)
     assert credential.profile == enrollment.profile
@@ -292,7 +292,7 @@ async def test_nobody_else_renews(world: World, signer: str) -> None:
             pass
     reply = await world.scep().answer(device.request(None, message_type="17"))
     assert _fail_info(reply) == BAD_REQUEST
-    assert len(world.challenges.spends) == 1
+    assert len(world.challenges.issued) == 1
 
 
 async def _issued_elsewhere(world: World) -> Requester:
@@ -322,7 +322,7 @@ async def test_an_identity_of_ours_may_sign_a_request_with_a_renewal_challenge(
     renewing = world.requester(key=rsa_key("fresh"), signer_key=device.key, signer=device.signer)
     reply = renewing.open(await world.scep().answer(renewing.request(b"renewal")))
     assert reply.status == "0"
-    credential = world.challenges.spends[-1].credential
+    credential = world.challenges.issued[-1]
     assert (credential.purpose, credential.bound.enrollment_key) == (Purpose.RENEW, key)
 
 
@@ -333,7 +333,7 @@ async def test_a_stranger_may_not_sign_for_anothers_key(world: World) -> None:
     device = world.requester(signer_key=stranger, signer=self_signed(stranger))
     reply = device.open(await world.scep().answer(device.request(b"once")))
     assert reply.fail_info == BAD_REQUEST
-    assert not world.challenges.spends
+    assert not world.challenges.issued
 
 
 async def test_an_elliptic_requester_is_told_so_before_its_challenge_is_spent(
@@ -344,7 +344,7 @@ async def test_an_elliptic_requester_is_told_so_before_its_challenge_is_spent(
     device = world.requester(key=ec_key("device"))
     reply = device.open(await world.scep().answer(device.request(b"once")))
     assert reply.fail_info == BAD_ALGORITHM
-    assert not world.challenges.spends
+    assert not world.challenges.issued
 
 
 async def test_an_elliptic_key_is_certified_when_an_rsa_identity_asks_for_it(world: World) -> None:
@@ -373,7 +373,7 @@ async def test_keys_outside_of_the_bounds_are_refused(world: World, key: object)
     device = world.requester()
     reply = await world.scep().answer(device.request(None, csr=make_csr(key(), b"once")))
     assert _fail_info(reply) == BAD_ALGORITHM
-    assert not world.challenges.spends
+    assert not world.challenges.issued
 
 
 async def test_a_csr_that_its_key_did_not_sign_is_refused(world: World) -> None:

@@ -185,8 +185,14 @@ async def _fill(server: PostgresServer) -> str:
 
 
 async def plan(connection: "asyncpg.Connection[asyncpg.Record]", statement: str) -> list[str]:
-    rows = await connection.fetch(f"EXPLAIN (GENERIC_PLAN) {statement}")
-    return [line for (line,) in rows]
+    """How the statement would be run, whatever its values."""
+    count = max((int(number) for number in re.findall(r"\$(\d+)", statement)), default=0)
+    values = f"({', '.join(['NULL'] * count)})" if count else ""
+    await connection.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE one AS {statement}")
+    try:
+        return [line for (line,) in await connection.fetch(f"EXPLAIN EXECUTE one{values}")]
+    finally:
+        await connection.execute("DEALLOCATE one")
 
 
 async def test_no_statement_walks_through_a_table(big_url: str) -> None:

@@ -110,4 +110,4 @@ async def test_everything_else_is_refused(
 ) -> None:
     answer = await http.request(method, f"/scep?{query}", content=body)
     assert answer.status_code == status
-    assert not world.challenges.spends
+    assert not world.challenges.issued

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ostiary.domain.decision import AuditEntry
-from ostiary.domain.enrollment import Enrollment, Standing
+from ostiary.domain.enrollment import Credential, Enrollment, Standing
 from ostiary.domain.invitation import Challenge, Invitation, Spend
 from ostiary.domain.token import Fingerprint, KeyedDigest, TokenState, TokenStep
 from ostiary.storage.errors import ChallengeUnknown, ChangeDoesNotFit
@@ -62,9 +62,9 @@ class MemoryChallenges:
             raise ChangeDoesNotFit("no certificate was issued for this challenge")
         return certificate
 
-    async def add_credential(self, spend: Spend) -> None:
+    async def add_credential(self, credential: Credential, certificate: bytes) -> None:
         with self._store.writing() as tables:
-            _add_credential(tables, spend)
+            _add_credential(tables, credential, certificate)
 
     async def find_renewable(self, fingerprint: Fingerprint) -> Enrollment | None:
         tables = self._store.tables
@@ -103,11 +103,11 @@ def _spend(tables: Tables, spend: Spend) -> None:
         if invitation.uses_left < 1:
             raise ChangeDoesNotFit("the invitation is used up")
         tables.invitations[invitation.id] = replace(invitation, uses_left=invitation.uses_left - 1)
-    _add_credential(tables, spend)
+    _add_credential(tables, spend.credential, spend.certificate)
 
 
-def _add_credential(tables: Tables, spend: Spend) -> None:
-    fingerprint = spend.credential.fingerprint
+def _add_credential(tables: Tables, credential: Credential, certificate: bytes) -> None:
+    fingerprint = credential.fingerprint
     if fingerprint in tables.credentials:
         raise ChangeDoesNotFit("the certificate is known", fingerprint=fingerprint)
-    tables.credentials[fingerprint] = (spend.credential, spend.certificate)
+    tables.credentials[fingerprint] = (credential, certificate)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ostiary.domain.decision import AuditEntry
-from ostiary.domain.enrollment import Enrollment, InstalledProfile, Purpose
+from ostiary.domain.enrollment import Credential, Enrollment, InstalledProfile, Purpose
 from ostiary.domain.invitation import Challenge, Invitation, Spend
 from ostiary.domain.token import Fingerprint, KeyedDigest, RecordId, TokenState, TokenStep
 from ostiary.storage.errors import ChallengeUnknown, ChangeDoesNotFit
@@ -115,8 +115,8 @@ class PostgresChallenges:
 
         return await self._pool.transact(work)
 
-    async def add_credential(self, spend: Spend) -> None:
-        await self._pool.transact(lambda session: _add_credential(session, spend))
+    async def add_credential(self, credential: Credential, certificate: bytes) -> None:
+        await self._pool.transact(lambda session: _add_credential(session, credential, certificate))
 
     async def find_renewable(self, fingerprint: Fingerprint) -> Enrollment | None:
         row = await self._pool.row(RENEWABLE, fingerprint)
@@ -150,11 +150,11 @@ async def _spend(session: Session, spend: Spend) -> None:
     await step_record(session, step, spent_at)
     if challenge.invitation_id is not None:
         await session.run(USE_INVITATION, challenge.invitation_id)
-    await _add_credential(session, spend)
+    await _add_credential(session, spend.credential, spend.certificate)
 
 
-async def _add_credential(session: Session, spend: Spend) -> None:
-    await session.run(ADD_CREDENTIAL, *credential_values(spend.credential), spend.certificate)
+async def _add_credential(session: Session, credential: Credential, certificate: bytes) -> None:
+    await session.run(ADD_CREDENTIAL, *credential_values(credential), certificate)
 
 
 def _invitation_values(invitation: Invitation) -> Values:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ostiary.domain.decision import AuditEntry
-from ostiary.domain.enrollment import Bound, Enrollment, InstalledProfile, Purpose
+from ostiary.domain.enrollment import Bound, Credential, Enrollment, InstalledProfile, Purpose
 from ostiary.domain.invitation import Challenge, Invitation, Spend
 from ostiary.domain.token import Fingerprint, KeyedDigest, RecordId, TokenState, TokenStep
 from ostiary.storage.errors import ChallengeUnknown, ChangeDoesNotFit
@@ -115,8 +115,10 @@ class SqliteChallenges:
 
         return await self._engine.run(work)
 
-    async def add_credential(self, spend: Spend) -> None:
-        await self._engine.run(lambda transaction: _add_credential(transaction, spend))
+    async def add_credential(self, credential: Credential, certificate: bytes) -> None:
+        await self._engine.run(
+            lambda transaction: _add_credential(transaction, credential, certificate)
+        )
 
     async def find_renewable(self, fingerprint: Fingerprint) -> Enrollment | None:
         def work(transaction: Transaction) -> Enrollment | None:
@@ -151,11 +153,11 @@ def _spend(transaction: Transaction, spend: Spend) -> None:
     step_record(transaction, step, spent_at)
     if challenge.invitation_id is not None:
         transaction.write(USE_INVITATION, (challenge.invitation_id,))
-    _add_credential(transaction, spend)
+    _add_credential(transaction, spend.credential, spend.certificate)
 
 
-def _add_credential(transaction: Transaction, spend: Spend) -> None:
-    transaction.write(ADD_CREDENTIAL, (*credential_values(spend.credential), spend.certificate))
+def _add_credential(transaction: Transaction, credential: Credential, certificate: bytes) -> None:
+    transaction.write(ADD_CREDENTIAL, (*credential_values(credential), certificate))
 
 
 def _invitation_values(invitation: Invitation) -> Row:
