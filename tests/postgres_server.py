@@ -5,6 +5,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
@@ -111,7 +112,9 @@ class PostgresServer:
         """End it and forget all it held."""
         atexit.unregister(self.stop)
         if self._process is not None:
-            self._process.terminate()
+            self._process.send_signal(
+                signal.SIGQUIT
+            )  # SIGTERM would wait for whoever is still connected
             self._process.wait()
             self._process = None
         shutil.rmtree(self._folder, ignore_errors=True)

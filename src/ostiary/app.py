@@ -44,6 +44,7 @@ from ostiary.services.policies import REFRESH, PolicyBook
 from ostiary.services.push import PushService
 from ostiary.services.push_certificates import PushCertificateService
 from ostiary.services.push_count import CountedPusher
+from ostiary.services.renewal import RenewalDesk
 from ostiary.services.scep import ScepService
 from ostiary.settings import Settings
 from ostiary.storage import Storage, open_storage
@@ -172,6 +173,7 @@ def control_app(house: House) -> ASGIApp:
         reports=house.storage.reports,
         desk=house.desk,
         devices=house.devices,
+        renewals=RenewalDesk(house.storage.enrollments, house.enrollment, house.desk, house.clock),
         pushes=house.pushes,
         certificates=house.push_certificates,
         invitations=house.invitations,

@@ -13,7 +13,6 @@ from typing import Any
 from ostiary.app import House, SystemClock, open_house, serve
 from ostiary.cli.desk import Desk, open_desk
 from ostiary.domain.token import DEFAULT_TENANT
-from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.secret import Secret
 from ostiary.settings import load_settings
 from ostiary.worker.push_loop import PushPace, push_due
@@ -149,12 +148,9 @@ class Fleet:
         items: list[Row] = found["items"]
         return items
 
-    async def renewal_profile(self, device: Device) -> bytes:
-        """The profile that renews this device's identity."""
-        rows = await self.house.storage.reports.find_enrollments(
-            DEFAULT_TENANT, EnrollmentId(device.udid)
-        )
-        return await self.house.enrollment.renewal_profile(rows[0])
+    async def renew(self, device: Device) -> None:
+        """`ostiary identity renew`."""
+        await self.desk.ask("POST", "/identities/renew", content={"id": device.udid})
 
     def pushes(self) -> list[PushRequest]:
         """Every push request that reached Apple."""

@@ -248,12 +248,11 @@ async def test_a_mac_gets_its_bootstrap_token_back_when_somebody_else_logs_in(
 
 @pytest.mark.case("CI-40", "BT-15")
 async def test_a_renewed_identity_loses_nothing(fleet: Fleet) -> None:
-    """InstallProfile with a renewal profile: queue, user and bootstrap token stay. (6.1; TU-6)"""
+    """`ostiary identity renew` sends InstallProfile: queue, user and bootstrap token stay. (6.1; TU-6)"""
     mac = await fleet.enroll("mac")
     old = mac.installed.identity
     user_id = f"{mac.udid}:{mac.users['ada'].guid}"
-    document = base64.b64encode(await fleet.renewal_profile(mac)).decode()
-    await fleet.enqueue(mac.udid, "install-profile", profile=document)
+    await fleet.renew(mac)
     await fleet.enqueue(mac.udid, "device-information")
     await fleet.wake()
     assert mac.installed.identity.fingerprint != old.fingerprint
@@ -271,8 +270,7 @@ async def test_a_renewal_without_an_unlock_token_keeps_the_old_one(fleet: Fleet)
     iphone = await fleet.enroll("iphone")
     old = iphone.installed.identity
     iphone.levers.unlock_token_at_renewal = UnlockTokenAtRenewal.OMITTED
-    document = base64.b64encode(await fleet.renewal_profile(iphone)).decode()
-    await fleet.enqueue(iphone.udid, "install-profile", profile=document)
+    await fleet.renew(iphone)
     await fleet.wake()
     await fleet.enqueue(iphone.udid, "clear-passcode")
     await fleet.wake()

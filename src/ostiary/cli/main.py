@@ -14,6 +14,7 @@ from ostiary.cli import (
     doctor,
     enqueue,
     enroll,
+    identity,
     init,
     policy,
     push,
@@ -44,6 +45,7 @@ app.command("doctor")(doctor.doctor)
 app.command("enqueue")(enqueue.enqueue)
 app.command("push")(push.push)
 app.add_typer(device.app, name="device")
+app.add_typer(identity.app, name="identity")
 app.add_typer(queue.app, name="queue")
 app.add_typer(token.app, name="token")
 app.add_typer(enroll.app, name="enroll")

@@ -33,6 +33,7 @@ from ostiary.services.invitations import InvitationService
 from ostiary.services.policies import PolicyBook, policy_values
 from ostiary.services.push import PushService
 from ostiary.services.push_certificates import PushCertificateService
+from ostiary.services.renewal import RenewalDesk
 from ostiary.web import lines
 from ostiary.web.asks import (
     MOST_LINES,
@@ -59,6 +60,7 @@ class ControlServices:
     reports: Reports
     desk: CommandDesk
     devices: DeviceDesk
+    renewals: RenewalDesk
     pushes: PushService
     certificates: PushCertificateService
     invitations: InvitationService
@@ -87,6 +89,7 @@ class Control:
             Route("/device", self.device, methods=["GET"]),
             Route("/device/accept-certificate", self.accept_certificate, methods=["POST"]),
             Route("/device/release", self.release, methods=["POST"]),
+            Route("/identities/renew", self.renew_identity, methods=["POST"]),
             Route("/commands", self.commands, methods=["GET"]),
             Route("/commands", self.enqueue, methods=["POST"]),
             Route("/commands/cancel", self.cancel, methods=["POST"]),
@@ -166,6 +169,13 @@ class Control:
             reason=optional_text(ask, "reason") or "",
         )
         return JSONResponse(lines.enrollment_line(row))
+
+    async def renew_identity(self, request: Request) -> Response:
+        ask = await read_ask(request, self._services.budget)
+        uuid = await self._services.renewals.renew(
+            EnrollmentId(text(ask, "id")), self._caller(request)
+        )
+        return JSONResponse({"uuid": uuid})
 
     async def release(self, request: Request) -> Response:
         ask = await read_ask(request, self._services.budget)

@@ -197,3 +197,13 @@ async def test_an_actor_that_is_none_is_the_operator(
     await operator.post("/commands", json=content, headers={"X-Ostiary-Actor": "x" * 65})
     (line,) = (await operator.get("/commands?id=A")).json()["items"]
     assert line["source"] == "operator"
+
+
+async def test_an_identity_is_renewed_only_where_the_profile_came_from_us(
+    house: House, operator: httpx.AsyncClient
+) -> None:
+    """`ostiary identity renew`: tests/e2e/test_simulated_fleet.py shows one that works."""
+    await enroll(house, "A")
+    refused = await post(operator, "/identities/renew", id="A")
+    assert refused.json()["code"] == "profile_not_ours"
+    assert (await post(operator, "/identities/renew", id="NOBODY")).status_code == 404

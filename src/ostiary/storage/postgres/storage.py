@@ -69,7 +69,7 @@ class PostgresStorage:
             seen_within_seconds=seen_within_seconds,
         )
         self.challenges = PostgresChallenges(self._pool)
-        self.wakes = PostgresWakes(self._pool, self._reporters, self._bell)
+        self.wakes = PostgresWakes(self._pool, self._bell)
         self.push_certificates = PostgresPushCertificates(self._pool)
         self.api_tokens = PostgresApiTokens(self._pool)
         self.epochs = PostgresKeyEpochs(self._pool)

@@ -40,9 +40,10 @@ ADD_CLOSED: Final = f"""
 CLOSE_AS_CANCELLED: Final = f"""
     WITH gone AS (
         DELETE FROM command
-         WHERE enrollment_key = $3::text
-            OR ($4::boolean AND enrollment_key IN (
-                   SELECT key FROM enrollment WHERE parent_key = $3::text))
+         WHERE enrollment_key = ANY(ARRAY(
+                   SELECT $3::text
+                    UNION ALL
+                   SELECT key FROM enrollment WHERE $4::boolean AND parent_key = $3::text))
         RETURNING *
     )
     INSERT INTO command_closed (uuid, enrollment_key, request_type, state, queued_at, closed_at,
@@ -50,7 +51,7 @@ CLOSE_AS_CANCELLED: Final = f"""
     SELECT uuid, enrollment_key, request_type, 'cancelled', queued_at, $1, source, hand_outs, $2
       FROM gone ORDER BY sequence
     {REPLACE_CLOSED}
-"""  # noqa: S608 - made of constants
+"""  # noqa: S608 - made of constants; served by enrollment_user and the primary keys
 
 
 async def cancel_commands(session: Session, cancel: CancelCommands, at: datetime) -> None:
