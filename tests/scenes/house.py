@@ -120,6 +120,12 @@ class House:
             connection.execute("DELETE FROM binding")
         connection.close()
 
+    def lose_records(self, kind: TokenKind) -> None:
+        """Lose the ledger's records of a kind, as a database restored in part would."""
+        with sqlite3.connect(self.path) as connection:
+            connection.execute("DELETE FROM token WHERE kind = ?", (kind.value,))
+        connection.close()
+
     def set_policy(self, **changes: Any) -> None:
         self.policy = replace(self.policy, **changes)
 

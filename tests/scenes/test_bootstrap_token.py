@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from ostiary.domain.bootstrap import EscrowedTokenGone
 from ostiary.domain.enrollment import State
 from ostiary.domain.pairing import CertificateNotPaired, EnrollmentIsOut
 from ostiary.domain.token import TokenKind, TokenState
@@ -277,3 +278,12 @@ async def test_a_token_set_before_the_first_token_update_is_kept(house: House) -
     await mac.authenticate()
     await mac.token_update(AwaitingConfiguration=True)
     assert await mac.get_bootstrap() == V
+
+
+async def test_a_record_that_is_gone_is_an_error_and_never_no_token(house: House) -> None:
+    """Row 8: a database restored in part must not make a Mac believe that nothing was escrowed."""
+    mac = await house.enrolled(MAC)
+    await mac.set_bootstrap(V)
+    house.lose_records(TokenKind.BOOTSTRAP)
+    with pytest.raises(EscrowedTokenGone):
+        await mac.get_bootstrap()

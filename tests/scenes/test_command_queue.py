@@ -435,6 +435,7 @@ async def test_a_failed_clear_passcode_keeps_and_flags_the_token(house: House) -
     assert await phone.drain() == ["ClearPasscode"]
     (record,) = await house.history(phone.id, TokenKind.UNLOCK)
     assert record.proven_at is not None
+    assert record.state is TokenState.OK
 
 
 async def test_a_cancelled_command_is_not_handed_out(house: House) -> None:

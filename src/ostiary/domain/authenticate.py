@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from ostiary.domain import alerts
 from ostiary.domain.answer import Accepted, Goodbye, Refusal
-from ostiary.domain.contest import asking
+from ostiary.domain.contest import asking, contends
 from ostiary.domain.decision import (
     CancelCommands,
     Change,
@@ -32,7 +33,7 @@ from ostiary.domain.wake import RENEWAL_QUIET
 from ostiary.errors import Refused
 from ostiary.protocol.mdm.checkin import Authenticate
 
-MOST_RELATIONSHIPS = 8
+MOST_CONTENDERS: Final = 7
 """Newcomers that may contest one enrollment at a time; more are refused until an operator has looked."""
 
 
@@ -113,7 +114,7 @@ def apply_authenticate(seen: Snapshot, arrival: Arrival) -> Change[AuthenticateA
     if proven or accepted:
         return _take_over(seen, current, arrival, Proof.PROVEN if proven else Proof.ACCEPTED)
     if _is_worth_protecting(current):
-        if len(seen.relationships) >= MOST_RELATIONSHIPS:
+        if sum(contends(row) for row in seen.relationships) >= MOST_CONTENDERS:
             raise TooManyContenders(enrollment_id=current.id)
         begun = _begin(seen, arrival, Standing.CONTESTED)
         return replace(begun, wakes=asking(current, arrival.now))

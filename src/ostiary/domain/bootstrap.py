@@ -10,8 +10,16 @@ from ostiary.domain.ledger import SealedToken, succeed
 from ostiary.domain.pairing import EnrollmentIsOut, require_paired, rolled_back
 from ostiary.domain.token import TokenState, TokenStep
 from ostiary.domain.visitor import DeviceIdentity
+from ostiary.errors import Unavailable
 from ostiary.protocol.mdm.checkin import NotOnThisChannel
 from ostiary.protocol.mdm.identity import Channel
+
+
+class EscrowedTokenGone(Unavailable):
+    """The enrollment holds a bootstrap token whose record is not in the ledger."""
+
+    hint = "The database was damaged or restored in part; restore it whole. The device was not told that there is none."
+
 
 SetAnswer = Accepted | Goodbye
 GetAnswer = EscrowedToken | Goodbye
@@ -63,6 +71,8 @@ def apply_get(
     if isinstance(device, Goodbye):
         return Change(at=now, answer=device)
     base = rolled_back(seen, device)
+    if device.bootstrap is not None and seen.token is None:
+        raise EscrowedTokenGone(enrollment_id=device.id)
     held = seen.token if device.bootstrap is not None else None
     return Change(
         at=now,

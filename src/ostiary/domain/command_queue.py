@@ -118,7 +118,10 @@ def _done(
             record_id=used.record_id,
             proven_by=f"ClearPasscode {command.uuid} acknowledged",
         )
-        return replace(closed, proofs=(*closed.proofs, proof))
+        trusted = TokenStep(
+            record_id=used.record_id, state=TokenState.OK, cause="its last use worked"
+        )
+        return replace(closed, proofs=(*closed.proofs, proof), steps=(trusted,))
     return closed
 
 

@@ -160,7 +160,7 @@ def writes() -> dict[str, str]:
             closes=number % 2,
             lifts=bool(number & 4),
             moves=number % 2,
-            enqueues=number % 3,
+            enqueues=number % 2,
             wakes=number % 2,
             drops=(number + 1) % 2,
         )

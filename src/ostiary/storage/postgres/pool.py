@@ -23,7 +23,6 @@ HOT: Final = {
     # rows now, and a plan that walked through it would be kept. Every statement of the hot path has its index.
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
-    "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "enable_sort": "off",
     "synchronous_commit": "on",
@@ -37,7 +36,6 @@ REPORTS: Final = {
     "plan_cache_mode": "force_custom_plan",
     "enable_seqscan": "on",
     "enable_bitmapscan": "on",
-    "enable_hashjoin": "on",
     "enable_mergejoin": "on",
     "enable_sort": "on",
     "statement_timeout": "60s",

@@ -90,14 +90,16 @@ def _is_plain(change: Change[Any], channel: Enrollment) -> bool:
     ):
         return False
     key = channel.key
-    counted = (
-        change.rows, change.close, change.moves, change.wakes, change.drop_wakes, change.proofs,
+    # The parts run in no order: two commands queued at once would stand in the queue as it pleases.
+    single = (
+        change.rows, change.close, change.moves, change.enqueue, change.wakes, change.drop_wakes,
+        change.proofs,
     )  # fmt: skip
-    if any(len(part) > 1 for part in counted) or (change.wakes and change.drop_wakes):
+    if any(len(part) > 1 for part in single) or (change.wakes and change.drop_wakes):
         return False
     if change.rows and (change.rows[0].key, change.rows[0].version) != (key, channel.version):
         return False
-    few = (change.steps, change.records, change.enqueue)
+    few = (change.steps, change.records)
     return (
         all(len(part) <= _MOST_OF_A_PART for part in few)
         and all(other == key for other in _keys(change))
