@@ -10,6 +10,8 @@ import stat
 import subprocess
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -107,6 +109,22 @@ class PostgresServer:
         while not self._start():
             # What a killed server leaves behind holds its memory for a moment.
             time.sleep(0.02)
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """As when the machine under it hangs: connections stay, and nobody answers."""
+        connection = await asyncpg.connect(self.url("postgres"))
+        own = connection.get_server_pid()
+        found = await connection.fetch("SELECT pid FROM pg_stat_activity")
+        await connection.close()
+        pids = [self.pid, *(pid for (pid,) in found if pid != own)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
     def stop(self) -> None:
         """End it and forget all it held."""

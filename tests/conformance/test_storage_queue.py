@@ -238,3 +238,12 @@ async def test_a_place_in_the_queue_is_never_given_again(mac: AnyStorage) -> Non
     await store(mac, close=(closed("one", of=1),))
     await store(mac, enqueue=(command("two", to=1),))
     assert (await see(mac)).queue[0].sequence > first
+
+
+async def test_commands_queued_in_one_change_stand_in_its_order(mac: AnyStorage) -> None:
+    names_ = [f"command {number}" for number in (3, 1, 2)]
+    await store_as(
+        mac, Ask(who=ByKey(key=key(1))), enqueue=tuple(command(name, to=1) for name in names_)
+    )
+    order = (await visible_state(mac))["order"]
+    assert order == [(key(1), name) for name in names_]

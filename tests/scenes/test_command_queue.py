@@ -7,6 +7,7 @@ import pytest
 from ostiary.domain.command import CommandState
 from ostiary.domain.enqueueing import (
     AccessRightMissing,
+    AnswerNotKept,
     CommandNotForThisChannel,
     CommandNotForThisEnrollment,
     CommandNotForThisPlatform,
@@ -20,7 +21,11 @@ from ostiary.domain.pairing import CertificateNotPaired
 from ostiary.domain.token import DEFAULT_TENANT, TokenKind, TokenState
 from ostiary.errors import Malformed
 from ostiary.formats import plist
-from ostiary.protocol.mdm.commands import CommandWithoutRequestType, UnusablePin
+from ostiary.protocol.mdm.commands import (
+    CommandWithoutRequestType,
+    UnusablePin,
+    UnusableRequestType,
+)
 from ostiary.protocol.mdm.connect import (
     CommandUuid,
     UnknownStatus,
@@ -538,3 +543,34 @@ async def test_what_a_device_says_of_itself_is_learned(house: House) -> None:
     facts = (await phone.row()).facts
     assert (facts.device_name, facts.os_version) == ("Ada's iPhone", "18.2")
     assert (facts.serial_number, facts.model) == (phone.serial, None)
+
+
+@pytest.mark.parametrize("request_type", ["RotateFileVaultKey", "ActivationLockBypassCode"])
+async def test_a_command_whose_answer_would_be_lost_is_not_sent(
+    house: House, request_type: str
+) -> None:
+    """Promise 1: an acknowledged secret is kept; as long as it cannot be, nobody is asked for it."""
+    mac = await house.enrolled(MAC)
+    with pytest.raises(AnswerNotKept):
+        await house.enqueue(mac.id, request_type)
+    assert await mac.report() is None
+
+
+@pytest.mark.parametrize(
+    "spelling", ["EraseDevice ", "\nEraseDevice", "Erase\u200bDevice", "Erase.Device"]
+)
+async def test_a_request_type_is_letters_alone(house: House, spelling: str) -> None:
+    """design.md 5: what slips past the classification is not queued."""
+    phone = await house.enrolled(IPHONE)
+    raw = plist.encode({"Command": {"RequestType": spelling}})
+    with pytest.raises(UnusableRequestType):
+        await house.desk.enqueue_raw([EnrollmentId(phone.id)], raw, OPERATOR, pushes=True)
+
+
+async def test_a_destructive_command_is_one_however_it_is_written(house: House) -> None:
+    """design.md 5."""
+    phone = await house.enrolled(IPHONE)
+    clerk = Caller(name="clerk", tenant=DEFAULT_TENANT, scopes=frozenset({Scope.COMMANDS}))
+    raw = plist.encode({"Command": {"RequestType": "erasedevice"}})
+    with pytest.raises(ScopeMissing):
+        await house.desk.enqueue_raw([EnrollmentId(phone.id)], raw, clerk, pushes=True)

@@ -145,3 +145,25 @@ async def test_a_token_that_no_session_knows_is_stale(proving: House) -> None:
     await mac.token_update()
     with pytest.raises(UserIsNotManaged):
         await mac.token_update(AuthToken=token, **USER)
+
+
+async def test_nobodys_password_proves_another_users_channel(proving: House) -> None:
+    """1.5: the digest's user name is the channel's user."""
+    mac = await proving.enrolled(MAC)
+    bob = {"UserID": "U-2", "UserShortName": "bob"}
+    challenge = fields_of(await mac.send("UserAuthenticate", **bob)).text("DigestChallenge")
+    line = digest_line(challenge.split('nonce="')[1].split('"')[0])
+    answer = await mac.send("UserAuthenticate", DigestResponse=line, **bob)
+    assert fields_of(answer).text("AuthToken") == ""
+
+
+async def test_who_needed_a_proof_needs_one_after_enrolling_again(proving: House) -> None:
+    """2.3: AuthTokens are dropped, the demand is not."""
+    mac = await proving.enrolled(MAC)
+    line = digest_line(await nonce_for(mac))
+    sent = await mac.send("UserAuthenticate", DigestResponse=line, **USER)
+    await mac.token_update(AuthToken=fields_of(sent).text("AuthToken"), **USER)
+    await mac.authenticate()
+    await mac.token_update()
+    with pytest.raises(UserIsNotManaged):
+        await mac.token_update(**USER)

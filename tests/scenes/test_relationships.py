@@ -12,7 +12,7 @@ from ostiary.domain.token import DEFAULT_TENANT, TokenKind, TokenState
 from ostiary.errors import Refused
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.services.reply import Farewell, Reply
-from scenes.house import IPHONE, MAC, TOPIC, Device, House
+from scenes.house import BYOD_IPHONE, IPHONE, MAC, TOPIC, Device, House
 
 
 async def accept(house: House, device: Device, fingerprint: str | None = None) -> None:
@@ -371,3 +371,51 @@ async def test_a_new_start_with_the_old_certificate_ends_a_renewal(house: House)
     await mac.authenticate()
     assert (await mac.row()).state is State.PENDING
     assert await mac.get_bootstrap() == b""
+
+
+async def test_proof_turns_every_other_newcomer_away(house: House) -> None:
+    """2.3: whoever contested before is answered, and cannot win by patience afterwards."""
+    phone = await house.enrolled(IPHONE)
+    squatter = phone.with_certificate("squatter")
+    await squatter.authenticate()
+    await squatter.token_update()
+    again = phone.with_certificate("issued for its serial number")
+    await house.credential(again, bound=Bound(serial_number=phone.serial))
+    await again.authenticate()
+    assert await relationships(house, phone) == [
+        (Standing.CURRENT, State.PENDING),
+        (Standing.ENDED, State.OUT),
+    ]
+    with pytest.raises(CertificateSuperseded):
+        await squatter.report()
+
+
+async def test_an_operator_keeps_the_certificate_in_use(house: House) -> None:
+    """2.3: a contest can be settled for the old side, too."""
+    phone = await house.enrolled(IPHONE)
+    for name in ("one", "another"):
+        await phone.with_certificate(name).authenticate()
+    keep = house.devices.keep_certificate
+    await keep(DEFAULT_TENANT, EnrollmentId(phone.id), actor="op", reason="it is on my desk")
+    assert await phone.report() is None
+    with pytest.raises(CertificateSuperseded):
+        await phone.with_certificate("one").token_update()
+    with pytest.raises(NothingToAccept):
+        await keep(DEFAULT_TENANT, EnrollmentId(phone.id), actor="op", reason="again")
+
+
+async def test_an_id_squatted_by_another_kind_of_enrollment_is_contested_and_settled(
+    house: House,
+) -> None:
+    """2.1: a User Enrollment that calls itself by a Mac's UDID does not shut the Mac out."""
+    squatter = await house.enrolled(BYOD_IPHONE, udid="THE-UDID")
+    mac = house.device(MAC, udid="THE-UDID")
+    await mac.authenticate()
+    assert (Standing.CONTESTED, State.PENDING) in await relationships(house, mac)
+    await mac.token_update()
+    await accept(house, mac)
+    assert (await mac.row()).type == "Device"
+    await mac.set_bootstrap(b"V")
+    assert await mac.get_bootstrap() == b"V"
+    with pytest.raises(CertificateSuperseded):
+        await squatter.report()

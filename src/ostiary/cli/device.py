@@ -115,6 +115,21 @@ def accept_certificate(
     say(f"{row['id']}: the certificate is accepted.")
 
 
+@app.command("keep-certificate")
+def keep_certificate(
+    enrollment: Annotated[str, typer.Argument(help="The enrollment id.")],
+    data: DataOption = DEFAULT_DATA,
+    reason: ReasonOption = "",
+) -> None:
+    """Settle a contest for the certificate in use: every newcomer that claims the device is turned away.
+
+    Example: ostiary device keep-certificate 4C0E7700-… --reason "the Mac is on my desk, untouched"
+    """
+    content = {"id": enrollment, "reason": reason or None}
+    row = ask(data, "POST", "/device/keep-certificate", content=content)
+    say(f"{row['id']}: the newcomers are turned away.")
+
+
 @app.command("release")
 def release(
     enrollment: Annotated[str, typer.Argument(help="The enrollment id.")],

@@ -38,7 +38,8 @@ def contested(device_id: EnrollmentId, tenant: TenantId, newcomer: Fingerprint) 
         kind="contested",
         sentence=f"Certificate {newcomer} claims this enrollment while another certificate still serves it. Both are "
         "kept apart. If the device was erased or enrolled anew, accept the newcomer with "
-        f"`ostiary device accept-certificate {device_id}`; otherwise find out who holds that certificate.",
+        f"`ostiary device accept-certificate {device_id}`; otherwise turn it away with "
+        f"`ostiary device keep-certificate {device_id}`, and find out who holds that certificate.",
     )
 
 

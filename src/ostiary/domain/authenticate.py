@@ -6,7 +6,7 @@ from typing import Final
 
 from ostiary.domain import alerts
 from ostiary.domain.answer import Accepted, Goodbye, Refusal
-from ostiary.domain.contest import asking, contends
+from ostiary.domain.contest import asking, contends, join, turn_away
 from ostiary.domain.decision import (
     CancelCommands,
     Change,
@@ -26,7 +26,7 @@ from ostiary.domain.enrollment import (
     State,
 )
 from ostiary.domain.ledger import identity_record, retire
-from ostiary.domain.pairing import CertificateNotPaired, require_paired
+from ostiary.domain.pairing import require_paired
 from ostiary.domain.token import TokenKind
 from ostiary.domain.visitor import DeviceIdentity
 from ostiary.domain.wake import RENEWAL_QUIET
@@ -101,8 +101,6 @@ def apply_authenticate(seen: Snapshot, arrival: Arrival) -> Change[AuthenticateA
         raise InvitedAnother(enrollment_id=message.channel.device_id)
     if current is None:
         return _begin(seen, arrival, Standing.CURRENT)
-    if current.type is not message.channel.type:
-        raise CertificateNotPaired(enrollment_id=current.id, fingerprint=identity.fingerprint)
     if proves_renewal(seen.credential, current) and current.state.is_served:
         return _renew(current, arrival)
     proven = _proves_device(seen.credential, current)
@@ -243,7 +241,7 @@ def _take_over(
     profile = seen.credential.profile if seen.credential else None
     row = replace(row, accepted_fingerprint=None, profile=profile)
     identity = arrival.identity
-    return replace(
+    taken = replace(
         begun,
         rows=(row,),
         supersede=(
@@ -254,6 +252,8 @@ def _take_over(
         bind=(_binding(row, identity, arrival.now),),
         records=(identity_record(row, identity, arrival.now, source="Authenticate"),),
     )
+    # Whoever contested the old side has been answered: by proof, or by an operator's word.
+    return taken if proof is Proof.FIRST_USE else join(turn_away(seen, arrival.now), taken)
 
 
 def _start_over(device: Enrollment, arrival: Arrival, proof: Proof) -> Change[AuthenticateAnswer]:
@@ -263,6 +263,7 @@ def _start_over(device: Enrollment, arrival: Arrival, proof: Proof) -> Change[Au
     held = (TokenKind.PUSH, TokenKind.UNLOCK, TokenKind.BOOTSTRAP)
     row = replace(
         device,
+        type=message.channel.type,
         state=State.PENDING,
         proof=proof,
         facts=message.facts,

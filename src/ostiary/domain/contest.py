@@ -151,12 +151,28 @@ def newcomer_wins(
         return Change(
             at=now, answer=None, rows=(current,), alerts=(alerts.contest_settled(current, how),)
         )
-    cause = "another certificate took this enrollment over"
+    ended = _end(old, now, "another certificate took this enrollment over")
+    return replace(
+        ended, rows=(*ended.rows, current), alerts=(alerts.contest_settled(current, how),)
+    )
+
+
+def turn_away(seen: Snapshot, now: datetime) -> Change[None]:
+    """End every newcomer's side: proof, or an operator, has spoken for somebody else."""
+    turned: Change[None] = Change(at=now, answer=None)
+    for row in seen.relationships:
+        if row.standing is Standing.CONTESTED:
+            turned = join(_end(row, now, "another certificate was proven"), turned)
+    return turned
+
+
+def _end(row: Enrollment, now: datetime, cause: str) -> Change[None]:
+    """One side of a contest is over: its certificates are superseded, its tokens go to history."""
     ended = replace(
-        old,
+        row,
         standing=Standing.ENDED,
         # A released device goes on being told so: it may not have asked yet. (2.4 row 12)
-        state=old.state if old.state is State.REVOKED else State.OUT,
+        state=row.state if row.state is State.REVOKED else State.OUT,
         push=None,
         unlock=None,
         bootstrap=None,
@@ -166,13 +182,12 @@ def newcomer_wins(
     return Change(
         at=now,
         answer=None,
-        rows=(ended, current),
-        supersede=(Supersede(enrollment_key=old.key, keep=None, cause=cause),),
-        disable_users=(DisableUsers(device_key=old.key),),
-        cancel=(CancelCommands(enrollment_key=old.key, users=True, cause=cause),),
-        steps=retire(old, _HANDED_OVER, cause),
-        drop_wakes=(old.key,),
-        alerts=(alerts.contest_settled(current, how),),
+        rows=(ended,),
+        supersede=(Supersede(enrollment_key=row.key, keep=None, cause=cause),),
+        disable_users=(DisableUsers(device_key=row.key),),
+        cancel=(CancelCommands(enrollment_key=row.key, users=True, cause=cause),),
+        steps=retire(row, _HANDED_OVER, cause),
+        drop_wakes=(row.key,),
     )
 
 

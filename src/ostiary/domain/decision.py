@@ -149,7 +149,7 @@ class CancelCommands:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisableUsers:
-    """Every user channel of a device row is out: sessions dropped, wakes removed."""
+    """Every user channel of a device row is out: AuthTokens dropped (who needed one still does), wakes removed."""
 
     device_key: EnrollmentKey
 

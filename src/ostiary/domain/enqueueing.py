@@ -54,6 +54,12 @@ class NoUnlockToken(Refused):
     )
 
 
+class AnswerNotKept(Refused):
+    """The device's answer would hold a secret that exists nowhere else, and this server cannot keep it yet."""
+
+    hint = "Escrow of this secret is not there yet; without it the answer would be lost, so nothing is sent."
+
+
 class CommandUuidTaken(Conflicting):
     """A command with this CommandUUID is in this channel's queue, or was."""
 
@@ -137,6 +143,8 @@ def require_suitable(channel: Enrollment, device: Enrollment, request_type: str)
     """Refuse, with the reason, a command that this channel cannot carry out. Source: escrowed-secrets.md 4.1, 4.6."""
     nature = nature_of(request_type)
     facts = {"request_type": request_type, "enrollment_id": channel.id}
+    if nature.answers_with_secret:
+        raise AnswerNotKept(**facts)
     if nature.device_channel_only and channel.is_user_channel:
         raise CommandNotForThisChannel(**facts)
     is_user_enrollment = device.type is EnrollmentType.USER_ENROLLMENT_DEVICE

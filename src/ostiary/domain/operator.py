@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from ostiary.domain.command import ClosedCommand, CommandState
-from ostiary.domain.contest import join, newcomer_wins
+from ostiary.domain.contest import join, newcomer_wins, turn_away
 from ostiary.domain.decision import AuditEntry, CancelCommands, Change, DisableUsers, Snapshot
 from ostiary.domain.enrollment import Enrollment, Proof, Standing, State
 from ostiary.domain.ledger import retire
@@ -97,6 +97,21 @@ def apply_accept(
     )
     (*_, current) = won.rows
     return join(won, Change(at=now, answer=current, audit=audit))
+
+
+def apply_keep(
+    seen: Snapshot, enrollment_id: EnrollmentId, audit: AuditEntry, now: datetime
+) -> Change[Enrollment]:
+    """Settle a contest for the certificate in use: every newcomer is turned away.
+
+    Raises:
+        NothingToAccept: nobody contests the enrollment.
+    """
+    device = _require_device(seen, enrollment_id)
+    turned = turn_away(seen, now)
+    if not turned.rows:
+        raise NothingToAccept(enrollment_id=enrollment_id, contenders=0)
+    return join(turned, Change(at=now, answer=device, audit=audit))
 
 
 def apply_cancel(

@@ -28,6 +28,14 @@ class HasUserNames(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProvenDigest:
+    """A digest response that is right: for this user, over this nonce."""
+
+    user: str
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
     """One request of the exchange, with fresh values for whatever the rule may hand out."""
 
@@ -37,8 +45,8 @@ class Login:
     """Fresh, for a challenge."""
     auth_token: KeyedDigest
     """Digest of a fresh AuthToken, for a login that succeeds."""
-    answered_nonce: str | None
-    """The nonce that the digest response was computed with, if it verifies under the user's password; else None."""
+    answered: ProvenDigest | None
+    """Whose password the digest response proves, if it proves any."""
     key: EnrollmentKey
     policy: Policy
     now: datetime
@@ -69,12 +77,14 @@ def apply_login(seen: Snapshot, login: Login) -> Change[LoginAnswer]:
 
 
 def _prove(before: Enrollment, login: Login) -> Change[LoginAnswer]:
-    """A nonce is good for one answer, right or wrong."""
+    """A nonce is good for one answer, right or wrong; and nobody's password proves another's channel."""
     asked = before.session.nonce if before.session else None
-    if asked is not None and login.answered_nonce == asked:
-        return _store(
-            before, UserSession(auth_token=login.auth_token), LoginDecided(proven=True), login
-        )
+    said = login.answered
+    named = login.message.user_short_name or before.user_short_name
+    if said is not None and said.nonce == asked and said.user == (named or said.user):
+        known = replace(before, user_short_name=said.user)
+        session = UserSession(auth_token=login.auth_token)
+        return _store(known, session, LoginDecided(proven=True), login)
     refused = login.policy.bad_digest is BadDigest.DECLINE
     return _store(
         before, UserSession(), Declined() if refused else LoginDecided(proven=False), login

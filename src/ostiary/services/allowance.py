@@ -20,15 +20,16 @@ class FailureAllowance:
         self._left = self._capacity
         self._at: datetime | None = None
 
-    def require(self, now: datetime) -> None:
-        """Return if another attempt may be looked at. Raises TooManyFailures."""
+    def count_failure(self, now: datetime) -> None:
+        """One attempt failed: it may be told so, in full. Attempts that succeed are never held up.
+
+        Raises:
+            TooManyFailures: too many failed lately, so this one gets no answer of its own.
+        """
         if self._at is not None:
             passed = max(0.0, (now - self._at).total_seconds())
             self._left = min(self._capacity, self._left + passed * self._per_second)
         self._at = now
         if self._left < 1:
             raise TooManyFailures
-
-    def count_failure(self) -> None:
-        """One attempt failed."""
-        self._left = max(0.0, self._left - 1)
+        self._left -= 1

@@ -175,7 +175,7 @@ class CheckinService:
             identity=identity,
             nonce=secrets.token_hex(16),
             auth_token=self._sealer.digest(identity.tenant, token),
-            answered_nonce=self._network_users.proven_nonce(message.digest_response),
+            answered=self._network_users.prove(message.digest_response),
             key=EnrollmentKey(uuid4().hex),
             policy=self._policy(),
             now=self._clock.now(),

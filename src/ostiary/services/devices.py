@@ -2,7 +2,7 @@
 
 from ostiary.domain.decision import Ask, AuditEntry, ByName
 from ostiary.domain.enrollment import Enrollment
-from ostiary.domain.operator import apply_accept, apply_release
+from ostiary.domain.operator import apply_accept, apply_keep, apply_release
 from ostiary.domain.token import Fingerprint, TenantId
 from ostiary.ports.clock import Clock
 from ostiary.ports.storage import Enrollments
@@ -31,6 +31,28 @@ class DeviceDesk:
         ask = Ask(who=ByName(tenant=tenant, enrollment_id=enrollment_id))
         change = await self._enrollments.decide(
             ask, lambda seen: apply_release(seen, enrollment_id, audit, now)
+        )
+        return change.answer
+
+    async def keep_certificate(
+        self, tenant: TenantId, enrollment_id: EnrollmentId, *, actor: str, reason: str
+    ) -> Enrollment:
+        """Settle a contest for the certificate in use; the newcomers are turned away.
+
+        Raises:
+            EnrollmentUnknown, NotADevice, NothingToAccept
+        """
+        audit = AuditEntry(
+            tenant=tenant,
+            actor=actor,
+            verb="keep-certificate",
+            subject=enrollment_id,
+            reason=reason,
+        )
+        now = self._clock.now()
+        ask = Ask(who=ByName(tenant=tenant, enrollment_id=enrollment_id), relationships=True)
+        change = await self._enrollments.decide(
+            ask, lambda seen: apply_keep(seen, enrollment_id, audit, now)
         )
         return change.answer
 

@@ -98,11 +98,10 @@ class InvitationService:
         Source: users.md 5.4 item 23.
         """
         now = self._clock.now()
-        self._allowance.require(now)
         code = _read_code(typed)
         invitation = await self._look_up(code) if code is not None else None
         if invitation is None or invitation.uses_left < 1 or now > invitation.valid_until:
-            self._allowance.count_failure()
+            self._allowance.count_failure(now)
             raise InvitationRefused
         return invitation
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from ostiary.domain.user_login import ProvenDigest
 from ostiary.errors import Malformed
 from ostiary.secret import Secret
 
@@ -33,13 +34,14 @@ class NetworkUsers:
         """The DigestChallenge with this nonce."""
         return f'Digest nonce="{nonce}", realm="{REALM}"'
 
-    def proven_nonce(self, response: Secret | None) -> str | None:
-        """The nonce of a digest response that verifies under its user's password, else None."""
+    def prove(self, response: Secret | None) -> ProvenDigest | None:
+        """Whose digest response this is, and over which nonce, if it verifies under their password; else None."""
         if response is None or len(response) > _LONGEST:
             return None
         text = response.reveal().decode("utf-8", "replace")
         said = {name.lower(): quoted or bare for name, quoted, bare in _PAIR.findall(text)}
-        known = self._digest_by_user.get(said.get("username", ""))
+        user = said.get("username", "")
+        known = self._digest_by_user.get(user)
         if known is None or said.get("realm") != REALM or "nonce" not in said:
             return None
         proven = [
@@ -49,7 +51,7 @@ class NetworkUsers:
             for method in _METHODS
             for answer in [said.get("response", "").lower().encode("utf-8", "replace")]
         ]
-        return said["nonce"] if any(proven) else None
+        return ProvenDigest(user=user, nonce=said["nonce"]) if any(proven) else None
 
 
 def load_network_users(path: Path | None) -> NetworkUsers:

@@ -97,19 +97,18 @@ class ScepService:
 
         Raises:
             Malformed, TooLarge, Refused: the message cannot be answered in SCEP at all.
-            TooManyFailures: too many failed lately; nothing was looked at.
+            TooManyFailures: this one failed, and too many did lately.
             SignerUnavailable, StorageBusy, StorageFailed: nothing was issued.
         """
-        self._allowance.require(self._clock.now())
         try:
             request = decode_request(message, allow_sha1=self._policy.allow_sha1)
         except (Malformed, Refused):
-            self._allowance.count_failure()
+            self._allowance.count_failure(self._clock.now())
             raise
         try:
             envelope = await self._certified(request)
         except RequestFailed as failure:
-            self._allowance.count_failure()
+            self._allowance.count_failure(self._clock.now())
             _log.warning(
                 "scep_request_failed", reason=failure.detail, fail_info=failure.fail_info.name
             )

@@ -88,6 +88,7 @@ class Control:
             Route("/devices", self.devices, methods=["GET"]),
             Route("/device", self.device, methods=["GET"]),
             Route("/device/accept-certificate", self.accept_certificate, methods=["POST"]),
+            Route("/device/keep-certificate", self.keep_certificate, methods=["POST"]),
             Route("/device/release", self.release, methods=["POST"]),
             Route("/identities/renew", self.renew_identity, methods=["POST"]),
             Route("/commands", self.commands, methods=["GET"]),
@@ -165,6 +166,16 @@ class Control:
             self._services.tenant,
             EnrollmentId(text(ask, "id")),
             Fingerprint(fingerprint.lower().replace(":", "")) if fingerprint else None,
+            actor=actor_of(request),
+            reason=optional_text(ask, "reason") or "",
+        )
+        return JSONResponse(lines.enrollment_line(row))
+
+    async def keep_certificate(self, request: Request) -> Response:
+        ask = await read_ask(request, self._services.budget)
+        row = await self._services.devices.keep_certificate(
+            self._services.tenant,
+            EnrollmentId(text(ask, "id")),
             actor=actor_of(request),
             reason=optional_text(ask, "reason") or "",
         )

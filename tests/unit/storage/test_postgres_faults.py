@@ -70,6 +70,21 @@ async def test_a_database_that_is_away_is_asked_again_each_time(
         await storage.check()
 
 
+async def test_a_database_that_hangs_is_given_up_in_time(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    """A device sees 503 after a bounded time, and is served as soon as the database goes on."""
+    ask = Ask(who=ByKey(key=key(1)))
+    async with opened(postgres_url, pool_size=2, timeout_seconds=0.2, wait_seconds=0.3) as storage:
+        await store(storage, rows=(device(1),))
+        async with postgres_server.paused():
+            outcomes = await asyncio.gather(
+                *(show(storage, ask) for _ in range(6)), return_exceptions=True
+            )
+        assert {type(outcome) for outcome in outcomes} <= {StorageFailed, StorageBusy}
+        assert (await show(storage, ask)).device is not None
+
+
 async def test_a_row_that_somebody_holds_is_not_waited_for_for_ever(postgres_url: str) -> None:
     async with opened(postgres_url, timeout_seconds=0.3) as storage:
         await store(storage, rows=(device(1),))

@@ -287,13 +287,7 @@ async def test_an_invitation_is_used_no_more_often_than_it_may(nodes: Nodes) -> 
 async def test_two_nodes_chain_one_audit(nodes: Nodes) -> None:
     entries = [audit(f"verb {number}") for number in range(20)]
     await asyncio.gather(
-        *(
-            nodes[number % 2].enrollments.decide(
-                Ask(who=ByKey(key=key(9))),
-                lambda _, entry=entry: Change(at=NOON, answer=None, audit=entry),
-            )
-            for number, entry in enumerate(entries)
-        )
+        *(store(nodes[number % 2], audit=entry) for number, entry in enumerate(entries))
     )
     chain = (await visible_state(nodes[0]))["audit"]
     assert sorted(entry.verb for entry, _ in chain) == sorted(entry.verb for entry in entries)

@@ -23,6 +23,10 @@ class CommandWithoutRequestType(Malformed):
     hint = "A command is a property list with a dict `Command` that holds a string `RequestType`."
 
 
+class UnusableRequestType(Malformed):
+    """A RequestType is written in Latin letters alone, as Apple spells it."""
+
+
 class UnusablePin(Malformed):
     """A lock PIN is six digits."""
 
@@ -45,6 +49,8 @@ class Nature:
     right: int = 0
     """Bit of AccessRights that the installed profile must grant; 0 for none."""
     user_enrollment: bool = True
+    answers_with_secret: bool = False
+    """The report holds a secret that exists nowhere else once the device has answered."""
 
 
 _LOCK, _ERASE, _SECURITY, _SETTINGS = 4, 8, 1024, 2048
@@ -88,7 +94,10 @@ NATURE: Final[Mapping[str, Nature]] = MappingProxyType(
             kind=Kind.SECRET, device_channel_only=True, user_enrollment=False
         ),
         "RotateFileVaultKey": Nature(
-            kind=Kind.SECRET, device_channel_only=True, user_enrollment=False
+            answers_with_secret=True,
+            kind=Kind.SECRET,
+            device_channel_only=True,
+            user_enrollment=False,
         ),
         "SetAutoAdminPassword": Nature(
             kind=Kind.SECRET, device_channel_only=True, user_enrollment=False
@@ -97,15 +106,25 @@ NATURE: Final[Mapping[str, Nature]] = MappingProxyType(
             kind=Kind.SECRET, device_channel_only=True, user_enrollment=False
         ),
         "UnlockUserAccount": Nature(device_channel_only=True),
-        "ActivationLockBypassCode": Nature(kind=Kind.SECRET, device_channel_only=True),
+        "ActivationLockBypassCode": Nature(
+            answers_with_secret=True, kind=Kind.SECRET, device_channel_only=True
+        ),
+        "LOMDeviceRequest": Nature(kind=Kind.DESTRUCTIVE, device_channel_only=True),
+        "ClearRestrictionsPassword": Nature(kind=Kind.DESTRUCTIVE, device_channel_only=True),
         "ClearActivationLockBypassCode": Nature(kind=Kind.DESTRUCTIVE, device_channel_only=True),
     }
 )
 
 
+_NATURE_BY_LOWER: Final = {name.lower(): nature for name, nature in NATURE.items()}
+
+
 def nature_of(request_type: str) -> Nature:
-    """What a request type does and needs; one that we do not list is ordinary, for Apple adds new ones."""
-    return NATURE.get(request_type, _ORDINARY)
+    """What a request type does and needs; one that we do not list is ordinary, for Apple adds new ones.
+
+    However it is written: whether some device reads `erasedevice` as EraseDevice is not for us to find out.
+    """
+    return _NATURE_BY_LOWER.get(request_type.lower(), _ORDINARY)
 
 
 def device_information(queries: tuple[str, ...]) -> Command:
@@ -200,6 +219,9 @@ def decode_raw_command(body: bytes) -> RawCommand:
     request_type = command.optional_text("RequestType") if command is not None else None
     if command is None or not request_type:
         raise CommandWithoutRequestType
+    if not (request_type.isascii() and request_type.isalpha()):
+        # Blanks and look-alikes would slip past the classification, and no device knows them.
+        raise UnusableRequestType(field="RequestType")
     return RawCommand(
         uuid=fields.optional_text("CommandUUID") or None, request_type=request_type, command=command
     )

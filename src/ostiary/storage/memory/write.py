@@ -16,7 +16,7 @@ from ostiary.domain.decision import (
     Snapshot,
     Supersede,
 )
-from ostiary.domain.enrollment import Enrollment, EnrollmentKey, Standing, State
+from ostiary.domain.enrollment import Enrollment, EnrollmentKey, Standing, State, UserSession
 from ostiary.domain.token import RecordId, TokenKind, TokenRecord, TokenState, TokenStep
 from ostiary.ports.reports import AlertLine
 from ostiary.storage.audit_chain import FIRST_HASH, next_hash
@@ -168,9 +168,10 @@ def _disable_users(tables: Tables, disable: DisableUsers) -> None:
         if row.parent_key != disable.device_key:
             continue
         tables.wakes.pop(row.key, None)
-        if row.state is not State.OUT or row.session is not None:
+        asked = None if row.session is None else UserSession()
+        if row.state is not State.OUT or row.session != asked:
             tables.enrollments[row.key] = replace(
-                row, state=State.OUT, session=None, version=row.version + 1
+                row, state=State.OUT, session=asked, version=row.version + 1
             )
 
 

@@ -97,6 +97,7 @@ class Bell:
         if self._address.is_direct:
             try:
                 await session.connection.add_listener(CHANNEL, self._hear)
+                session.connection.add_termination_listener(self._lose)
             except (asyncpg.PostgresError, *NO_ANSWER) as error:
                 session.end()
                 raise StorageFailed("the database does not answer") from error
@@ -108,3 +109,8 @@ class Bell:
         del channel, payload
         if pid != connection.get_server_pid():
             self._rung.set()
+
+    def _lose(self, connection: Any) -> None:
+        """Called by the driver: who waits must not wait deaf; the next wait listens anew."""
+        del connection
+        self._rung.set()

@@ -28,8 +28,9 @@ MOST_UNWRITTEN_SEEN: Final = 4096
 MOST_ATTEMPTS: Final = 5
 
 LOCK_ROWS: Final = """
-    SELECT key FROM enrollment WHERE key = ANY($1::text[]) ORDER BY key FOR NO KEY UPDATE
-"""  # served by the primary key
+    SELECT key FROM enrollment WHERE key = ANY($1::text[])
+     ORDER BY parent_key IS NOT NULL, key FOR NO KEY UPDATE
+"""  # served by the primary key; devices before their users, as everywhere, so that no two wait for each other
 
 
 class PostgresEnrollments:
@@ -60,6 +61,8 @@ class PostgresEnrollments:
             ChangeDoesNotFit: not on fresh state either.
         """
         change = await self._pool.run(lambda session: self._decide(session, ask, rule))
+        if change.writes:
+            self._trace("committed")
         if change.wakes:
             self._wake_written()
         return change
@@ -111,8 +114,8 @@ class PostgresEnrollments:
         if not change.writes:
             self._note_seen(change, ())
             return change
+        self._trace("committing")
         await _write(session, change, loaded)
-        self._trace("written")
         self._note_seen(change, written_rows(change, loaded.snapshot))
         return change
 

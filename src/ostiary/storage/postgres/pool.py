@@ -19,8 +19,8 @@ HOT: Final = {
     # Planning costs more than running what a device's message needs; the statements' plans do not depend on values.
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
-    # Nor on what a table looked like when it was last analysed: one that was empty then may hold a hundred thousand
-    # rows now, and a plan that walked through it would be kept. Every statement of the hot path has its index.
+    # Every statement of the hot path has its index. A queue that was empty when its plan was made must not be walked
+    # through now that it holds a hundred thousand rows; see PLANS_LAST_SECONDS too.
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "enable_mergejoin": "off",
@@ -42,6 +42,9 @@ REPORTS: Final = {
     "default_transaction_isolation": "repeatable read",
     "default_transaction_read_only": "on",
 }
+PLANS_LAST_SECONDS: Final = 20.0
+"""The server keeps a plan until a table is analysed anew, a minute after a burst at the earliest; so we ask for new
+ones. On an empty table all plans cost the same, and any may have been chosen."""
 _CONNECT_SECONDS: Final = 5.0
 _MOST_ATTEMPTS: Final = 5
 
@@ -83,6 +86,8 @@ class Pool:
         """
         session = await self._take()
         try:
+            if session.plans_are_older_than(PLANS_LAST_SECONDS):
+                await session.forget_plans()
             return await work(session)
         finally:
             self._give_back(session)

@@ -1,5 +1,6 @@
 """One connection: prepared statements, transactions, and what the driver raises, said in our words."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -15,6 +16,8 @@ from ostiary.storage.postgres.text import escape_all
 Row = Any
 """A row of the driver: it unpacks and slices like a tuple."""
 
+MOST_STATEMENTS: Final = 400
+"""Prepared on one connection; each costs the server some ten kilobytes. Ours are fewer."""
 MISFIT: Final = "OS001"
 """Raised by ostiary_misfit(), in the first migration."""
 _INTEGRITY: Final = "23"
@@ -31,7 +34,10 @@ class Overtaken(ChangeDoesNotFit):
 class Session:
     """One connection to the database, used by one request at a time."""
 
-    __slots__ = ("_connection", "_is_direct", "_is_spoilt", "_statements", "timeout_seconds")
+    __slots__ = (
+        "_connection", "_is_direct", "_is_spoilt", "_loop", "_planned_at", "_statements",
+        "timeout_seconds",
+    )  # fmt: skip
 
     def __init__(
         self, connection: "asyncpg.Connection[Any]", *, is_direct: bool, timeout_seconds: float
@@ -39,6 +45,8 @@ class Session:
         self._connection = connection
         self._is_direct = is_direct
         self._is_spoilt = False
+        self._loop = asyncio.get_running_loop()
+        self._planned_at = self._loop.time()
         self._statements: dict[str, PreparedStatement[Any]] = {}
         self.timeout_seconds = timeout_seconds
 
@@ -57,6 +65,14 @@ class Session:
         return not (
             self._is_spoilt or self._connection.is_closed() or self._connection.is_in_transaction()
         )
+
+    def plans_are_older_than(self, seconds: float) -> bool:
+        return self._is_direct and self._loop.time() - self._planned_at > seconds
+
+    async def forget_plans(self) -> None:
+        """Let the server plan each statement anew when it is next used; they stay prepared."""
+        await self.script("DISCARD PLANS")
+        self._planned_at = self._loop.time()
 
     def end(self) -> None:
         """Drop the connection, whatever state it is in."""
@@ -116,6 +132,8 @@ class Session:
             raise
 
     async def _prepare(self, statement: str) -> "PreparedStatement[Any]":
+        if len(self._statements) >= MOST_STATEMENTS:
+            self._statements.clear()
         prepared = await self._connection.prepare(statement, timeout=self.timeout_seconds)
         self._statements[statement] = prepared
         return prepared

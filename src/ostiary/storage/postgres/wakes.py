@@ -52,7 +52,8 @@ NEXT_DUE: Final = f"""
      ORDER BY w.due_at LIMIT 1
 """  # noqa: S608 - made of constants; served by wake_due; may pass by all of a paused topic's
 LOCK_PUSHED: Final = """
-    SELECT key FROM enrollment WHERE key = ANY($1::text[]) ORDER BY key FOR NO KEY UPDATE
+    SELECT key FROM enrollment WHERE key = ANY($1::text[])
+     ORDER BY parent_key IS NOT NULL, key FOR NO KEY UPDATE
 """  # served by the primary key; in one order on all nodes, so that no two wait for each other
 END_WAKES: Final = "DELETE FROM wake WHERE enrollment_key = ANY($1::text[]) AND claimed"
 PUT_OFF_WAKES: Final = """

@@ -85,9 +85,10 @@ DROP_USER_WAKES: Final = """
 """  # served by enrollment_user
 DISABLE_USERS: Final = """
     UPDATE enrollment
-       SET state = 'out', has_session = false, session_nonce = NULL, session_token = NULL,
+       SET state = 'out', session_nonce = NULL, session_token = NULL,
            version = version + 1, turn = turn + 1
-     WHERE parent_key = $1 AND (state <> 'out' OR has_session)
+     WHERE parent_key = $1
+       AND (state <> 'out' OR session_nonce IS NOT NULL OR session_token IS NOT NULL)
 """  # served by enrollment_user
 
 

@@ -80,9 +80,9 @@ DROP_USER_WAKES: Final = """
 """  # served by enrollment_user
 DISABLE_USERS: Final = """
     UPDATE enrollment
-       SET state = 'out', has_session = 0, session_nonce = NULL, session_token = NULL,
-           version = version + 1
-     WHERE parent_key = ? AND (state <> 'out' OR has_session)
+       SET state = 'out', session_nonce = NULL, session_token = NULL, version = version + 1
+     WHERE parent_key = ?
+       AND (state <> 'out' OR session_nonce IS NOT NULL OR session_token IS NOT NULL)
 """  # served by enrollment_user
 
 

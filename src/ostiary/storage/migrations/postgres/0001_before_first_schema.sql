@@ -2,7 +2,8 @@
 -- hold, is written in an escaped form by storage/postgres/text.py.
 --
 -- `turn` counts every decision on a row, also those that only touch its queue: a write is made only on the turn that
--- the decision was shown. Rows have room to be updated in their own page.
+-- the decision was shown. Rows have room to be updated in their own page, and tables that fill and empty by the hour are
+-- vacuumed early.
 
 CREATE TABLE enrollment (
     key                    text COLLATE "C" NOT NULL PRIMARY KEY,
@@ -117,7 +118,7 @@ CREATE TABLE command (
     hand_outs              integer NOT NULL,
     payload                bytea NOT NULL,
     PRIMARY KEY (enrollment_key, uuid)
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
 CREATE INDEX command_by_turn ON command (enrollment_key, (state <> 'sent'), priority, sequence);
 CREATE INDEX command_deferred ON command (enrollment_key) WHERE state = 'deferred';
 
@@ -144,7 +145,7 @@ CREATE TABLE wake (
     attempt                integer NOT NULL,
     failures               integer NOT NULL,
     claimed                boolean NOT NULL DEFAULT false
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
 CREATE INDEX wake_due ON wake (due_at);
 
 CREATE TABLE credential (
