@@ -21,6 +21,7 @@ from ostiary_sim.profile import (
     check_replacement,
     read_enrollment_profile,
 )
+from ostiary_sim.said import with_sentence
 from ostiary_sim.scep import Hostility
 from ostiary_sim.unlock_token import draw_unlock_token
 
@@ -41,7 +42,7 @@ async def enroll(
     if not answer.ok:
         device.adopt(None)
         device.say("enrollment_abandoned", detail=str(answer.status))
-        raise EnrollmentRefused(answer.status)
+        raise EnrollmentRefused(answer.status, answer.sentence)
     device.awaiting = device.awaits_when_enrolled
     device.unlock_token = _new_unlock_token(device)
     device.unlock_token_dead = False
@@ -96,7 +97,8 @@ async def fetch_document(client: httpx.AsyncClient, url: str, user_agent: str) -
         raise ProfileRefused(f"the enrollment URL does not answer: {problem}") from problem
     kind = answer.headers.get("content-type", "").split(";")[0].strip()
     if not answer.is_success or kind != MEDIA_TYPE:
-        raise ProfileRefused(f"the enrollment URL answered {answer.status_code} ({kind})")
+        fact = f"the enrollment URL answered {answer.status_code} ({kind})"
+        raise ProfileRefused(with_sentence(fact, kind, answer.content))
     return answer.content
 
 
@@ -117,7 +119,7 @@ def unlock_token_to_send(
 async def _start_again(device: "Device") -> None:
     answer = await device.send_authenticate()
     if not answer.ok:
-        raise EnrollmentRefused(answer.status)
+        raise EnrollmentRefused(answer.status, answer.sentence)
     channel = device.channel()
     channel.push_magic = draw_uuid(device.rng)
     at_renewal = device.levers.unlock_token_at_renewal
@@ -126,7 +128,7 @@ async def _start_again(device: "Device") -> None:
     sent = None if at_renewal is UnlockTokenAtRenewal.OMITTED else device.unlock_token
     answer = await channel.send_token_update(unlock_token=sent, awaiting=None)
     if not answer.ok:
-        raise EnrollmentRefused(answer.status)
+        raise EnrollmentRefused(answer.status, answer.sentence)
 
 
 async def _obtain_identity(

@@ -24,8 +24,9 @@ class ScepRefused(IdentityNotIssued):
 class EnrollmentRefused(SimulationFailed):
     """The server did not accept Authenticate; `status` has its HTTP status (0: no answer at all)."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(f"the server answered Authenticate with {status}")
+    def __init__(self, status: int, said: str = "") -> None:
+        fact = f"the server answered Authenticate with {status}"
+        super().__init__(f"{fact}: {said}" if said else fact)
         self.status = status
 
 

@@ -34,6 +34,7 @@ from ostiary_sim.cms import (
 from ostiary_sim.errors import IdentityNotIssued, MessageUnreadable, ScepRefused
 from ostiary_sim.identity import Identity, KeySource, new_rsa_key, self_signed
 from ostiary_sim.profile import ScepRequest
+from ostiary_sim.said import with_sentence
 
 Sleeper = Callable[[float], Awaitable[None]]
 """Waits so many seconds, or pretends to."""
@@ -302,7 +303,9 @@ class ScepClient:
 
 def _checked(answer: httpx.Response, operation: str) -> httpx.Response:
     if not answer.is_success:
-        raise IdentityNotIssued(f"{operation} was answered with {answer.status_code}")
+        kind = answer.headers.get("content-type", "").split(";")[0].strip()
+        fact = f"{operation} was answered with {answer.status_code}"
+        raise IdentityNotIssued(with_sentence(fact, kind, answer.content))
     return answer
 
 

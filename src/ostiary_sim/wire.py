@@ -25,6 +25,7 @@ from ostiary_sim.installed import Installed
 from ostiary_sim.levers import Levers
 from ostiary_sim.personality import Personality, Platform
 from ostiary_sim.profile import Management
+from ostiary_sim.said import sentence_in
 
 CHECK_IN_TYPE: Final = "application/x-apple-aspen-mdm-checkin"
 COMMAND_TYPE: Final = "application/x-apple-aspen-mdm; charset=UTF-8"
@@ -47,6 +48,11 @@ class Answer:
     def ok(self) -> bool:
         """Say whether the status is 2xx."""
         return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
+
+    @property
+    def sentence(self) -> str:
+        """What the server said about it in plain text; empty if nothing."""
+        return sentence_in(self.media_type, self.body)
 
     def fields(self) -> dict[str, Any]:
         """The body as a property list (or JSON, where the server says so).

@@ -163,6 +163,8 @@ class FleetReport:
     enrolled: int
     failures: Mapping[str, int]
     """What went wrong, as told by the devices, and how often."""
+    ids: tuple[str, ...]
+    """The enrollment ids of those that are enrolled, as the server knows them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -239,8 +241,10 @@ class SimulatedFleet:
         async with asyncio.TaskGroup() as group:
             for device in self.devices:
                 group.create_task(self._enroll(device, turns, failures))
-        enrolled = sum(device.enrolled for device in self.devices)
-        return FleetReport(enrolled=enrolled, failures=failures)
+        ids = tuple(
+            device.enrollment_id or device.udid for device in self.devices if device.enrolled
+        )
+        return FleetReport(enrolled=len(ids), failures=failures, ids=ids)
 
     async def _enroll(
         self, device: Device, turns: asyncio.Semaphore, failures: Counter[str]
@@ -338,7 +342,7 @@ async def run_devices(
         courier: host and port of a simulated Apple's courier; None: no pushes.
         listener: hears every event.
         seed: the first device's.
-        stay: remain after enrollment.
+        stay: remain after enrollment, if any device enrolled.
         stop: ends the stay.
     """
     async with AsyncExitStack() as stack:
@@ -357,7 +361,15 @@ async def run_devices(
             )
         )
         report = await fleet.enroll_all()
-        say(json.dumps({"enrolled": report.enrolled, "failures": dict(report.failures)}))
-        if stay:
+        say(
+            json.dumps(
+                {
+                    "enrolled": report.enrolled,
+                    "failures": dict(report.failures),
+                    "ids": list(report.ids),
+                }
+            )
+        )
+        if stay and report.enrolled:  # without any device there is nothing to wait for
             await fleet.stay(stop or asyncio.Event())
         return report

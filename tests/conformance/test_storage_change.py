@@ -206,7 +206,10 @@ async def test_disabling_users_puts_them_out_and_drops_sessions_and_wakes(
     await store(storage, rows=rows, wakes=wakes)
     await store(storage, disable_users=(DisableUsers(device_key=key(1)),))
     state = await visible_state(storage)
-    assert state["enrollments"][key(2)] == user(2, parent=1, state=State.OUT, version=2)
+    asked = UserSession()  # the AuthToken is dropped, the need for one is not
+    assert state["enrollments"][key(2)] == user(
+        2, parent=1, state=State.OUT, session=asked, version=2
+    )
     assert state["enrollments"][key(3)] == user(3, parent=1, state=State.OUT, version=1)
     assert state["enrollments"][key(5)] == user(5, parent=4, version=1)
     assert set(state["wakes"]) == {key(1), key(5)}

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from lives.twins import Actor, Outcome
 from ostiary.domain.command import CommandState
-from ostiary.domain.enrollment import Enrollment, Standing, State
+from ostiary.domain.enrollment import Enrollment, Proof, Standing, State
 from ostiary.domain.policy import Policy
 from ostiary.domain.token import Fingerprint, TokenKind, TokenRecord, TokenState
 from ostiary.errors import Unavailable
@@ -153,7 +153,9 @@ class Oracle:
             assert not any(user.state.is_served for user in users), "a user outlived its device"
             last_seen = old.last_seen_at or old.created_at
             is_over = old.state is State.OUT or old.accepted_fingerprint is not None
-            assert may_settle or is_over or now - last_seen >= SILENCE, "ended for no reason"
+            answered = old.standing is Standing.CONTESTED and _was_proven(after, old, now)
+            silent = now - last_seen >= SILENCE
+            assert may_settle or is_over or answered or silent, "ended for no reason"
 
     def _check_pointers(self, after: Tables) -> None:
         for row in after.enrollments.values():
@@ -244,3 +246,14 @@ def check_standings(after: Tables) -> None:
     devices = [row for row in after.enrollments.values() if row.parent_key is None]
     current = Counter(row.id for row in devices if row.standing is Standing.CURRENT)
     assert current == Counter({row.id for row in devices})
+
+
+def _was_proven(after: Tables, contender: Enrollment, now: datetime) -> bool:
+    """Whether the contested enrollment was proven at this very step: that turns every contender away."""
+    return any(
+        row.id == contender.id
+        and row.standing is Standing.CURRENT
+        and row.proof in {Proof.PROVEN, Proof.ACCEPTED}
+        and row.authenticated_at == now
+        for row in after.enrollments.values()
+    )

@@ -409,7 +409,7 @@ async def test_an_id_squatted_by_another_kind_of_enrollment_is_contested_and_set
 ) -> None:
     """2.1: a User Enrollment that calls itself by a Mac's UDID does not shut the Mac out."""
     squatter = await house.enrolled(BYOD_IPHONE, udid="THE-UDID")
-    mac = house.device(MAC, udid="THE-UDID")
+    mac = house.device(MAC, udid="THE-UDID", certificate="the Mac's own")
     await mac.authenticate()
     assert (Standing.CONTESTED, State.PENDING) in await relationships(house, mac)
     await mac.token_update()

@@ -19,6 +19,8 @@ _PASS_ON: Final = {"ignore_unknown_options": True, "allow_extra_args": True}
 def apple(context: typer.Context) -> None:
     """A push service on loopback that speaks APNs' protocol, with its own CA and push certificates.
 
+    One line of JSON says where it is; how to use it follows on standard error.
+
     Example: ostiary simulate apple --directory ./apple --port 2197
     """
     raise typer.Exit(simulator(["apple", *context.args]))
@@ -27,6 +29,8 @@ def apple(context: typer.Context) -> None:
 @app.command("devices", context_settings=_PASS_ON, add_help_option=False)
 def devices(context: typer.Context) -> None:
     """Devices that enroll at any MDM server, stay, obey and hand over their tokens.
+
+    One line of JSON says how many enrolled, their ids, and why others did not; if none did, it ends there.
 
     Example: ostiary simulate devices --enroll URL --count 3 --personality mac --ca ca.pem
     """

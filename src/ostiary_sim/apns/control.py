@@ -1,27 +1,12 @@
 """Levers of the push service for other processes: plain HTTP with JSON, on loopback alone.
 
-| request | body | effect |
-|---|---|---|
-| GET /requests | | every push request so far: token, topic, headers, verdict (no magic) |
-| GET /tokens | | tokens somebody listens on, with their topics |
-| POST /fail-next | status, reason, count?, token?, timestamp? | the next requests fail so |
-| POST /kill | token, timestamp, reason? | 410 for this token |
-| POST /revive | token | undo it |
-| POST /throttle | count?, token? | 429 |
-| POST /goaway | count? | GOAWAY instead of an answer |
-| POST /reset | count? | a broken connection instead of an answer |
-| POST /goaway-now | | GOAWAY on every open connection |
-| POST /distrust | serial | 403 BadCertificate for this certificate |
-| POST /silent | on | accept and deliver nothing |
-| POST /strict | on | refuse tokens nobody ever listened on |
-| POST /heal | | forget all ordered faults |
-
-Tokens are hex, timestamps ISO 8601, serials decimal.
+`GET /` lists them, from the table LEVERS. Tokens are hex, timestamps ISO 8601, serials decimal.
 """
 
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from http import HTTPStatus
 from types import TracebackType
@@ -37,6 +22,44 @@ _LOOPBACK: Final = "127.0.0.1"
 Fields = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Lever:
+    """One request that this server understands, as it is told to people."""
+
+    method: str
+    path: str
+    body: str
+    """Names of the JSON object's fields; `?` marks those that may be left out."""
+    does: str
+
+
+LEVERS: Final = (
+    Lever("GET", "/", "", "This list."),
+    Lever("GET", "/requests", "", "Every push request so far, with its verdict; no push magic."),
+    Lever("GET", "/tokens", "", "Tokens on which a device listens, with their topics."),
+    Lever(
+        "POST",
+        "/fail-next",
+        "status, reason, count?, token?, timestamp?",
+        "The next requests, or the next to one token, are answered with this error.",
+    ),
+    Lever(
+        "POST", "/kill", "token, timestamp, reason?", "410 for this token, dead since timestamp."
+    ),
+    Lever("POST", "/revive", "token", "Undo /kill."),
+    Lever("POST", "/throttle", "count?, token?", "429 TooManyRequests for the next requests."),
+    Lever("POST", "/goaway", "count?", "GOAWAY instead of an answer, for the next requests."),
+    Lever("POST", "/reset", "count?", "A broken connection instead of an answer."),
+    Lever("POST", "/goaway-now", "", "GOAWAY on every open connection."),
+    Lever(
+        "POST", "/distrust", "serial", "403 BadCertificate for this push certificate from now on."
+    ),
+    Lever("POST", "/silent", "on", "true: accept every push and deliver nothing."),
+    Lever("POST", "/strict", "on", "true: refuse tokens on which nobody ever listened."),
+    Lever("POST", "/heal", "", "Forget all faults that were ordered."),
+)
+
+
 class ControlServer:
     """Listens for levers pulled from outside; an async context manager.
 
@@ -49,6 +72,7 @@ class ControlServer:
         self._apns = apns
         self._door = Door(self._serve, _LOOPBACK, port)
         self._routes: Mapping[tuple[str, str], Callable[[Fields], Awaitable[object]]] = {
+            ("GET", "/"): self._levers,
             ("GET", "/requests"): self._requests,
             ("GET", "/tokens"): self._tokens,
             ("POST", "/fail-next"): self._fail_next,
@@ -110,10 +134,13 @@ class ControlServer:
             fields = await _read_body(head[1:], reader)
             route = self._routes.get((method, path))
             if route is None:
-                return HTTPStatus.NOT_FOUND, {"problem": "no such lever"}
+                return HTTPStatus.NOT_FOUND, {"problem": "no such lever; GET / lists them"}
             return HTTPStatus.OK, await route(fields)
         except (ValueError, KeyError, TypeError, asyncio.LimitOverrunError) as problem:
             return HTTPStatus.BAD_REQUEST, {"problem": str(problem)}
+
+    async def _levers(self, _fields: Fields) -> object:
+        return [asdict(lever) for lever in LEVERS]
 
     async def _requests(self, _fields: Fields) -> object:
         return [

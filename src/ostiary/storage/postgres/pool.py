@@ -237,7 +237,7 @@ async def open_session(
     try:
         connection = await asyncpg.connect(
             address.url,
-            timeout=_CONNECT_SECONDS,
+            timeout=min(_CONNECT_SECONDS, timeout_seconds),
             command_timeout=timeout_seconds,
             **how,
         )

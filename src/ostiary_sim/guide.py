@@ -1,0 +1,40 @@
+"""What to do with a simulated Apple once it runs, in the order in which people do it."""
+
+from collections.abc import Mapping
+
+from ostiary_sim.apns.control import LEVERS
+
+
+def how_to_use(endpoints: Mapping[str, str]) -> str:
+    """Three steps with this Apple's own addresses and files, and where its levers are."""
+    host, port, ca = endpoints["apns_host"], endpoints["apns_port"], endpoints["ca_file"]
+    return f"""\
+1. Give an Ostiary this push certificate; DIR is its directory:
+     ostiary apns import {endpoints["push_certificate_file"]} --key {endpoints["push_key_file"]} --data DIR
+2. Let it push here. In DIR/ostiary.toml, before it is started:
+     [apns]
+     host = "{host}"
+     port = {port}
+     ca = "{ca}"
+   or in the environment:
+     OSTIARY_APNS__HOST={host} OSTIARY_APNS__PORT={port} OSTIARY_APNS__CA={ca}
+3. Let devices listen here:
+     ostiary simulate devices --enroll URL --ca DIR/ca.pem --apple {endpoints["courier"]}
+Levers: curl {endpoints["control"]}/ lists them. Ctrl-C ends this Apple."""
+
+
+def levers_explained() -> str:
+    """Every lever, a line each, as `--help` shows it."""
+    asked = [f"{lever.method} {lever.path}" for lever in LEVERS]
+    width = max(map(len, asked))
+    lines = [
+        f"  {address:<{width}}  {lever.does}" + (f" Body: {lever.body}." if lever.body else "")
+        for address, lever in zip(asked, LEVERS, strict=True)
+    ]
+    return "\n".join(
+        [
+            "levers, pulled by HTTP with JSON at the address `control` of the line that is printed:",
+            *lines,
+            "Tokens are hex, timestamps ISO 8601, serials decimal; ? marks what may be left out.",
+        ]
+    )
