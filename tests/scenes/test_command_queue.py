@@ -1,6 +1,7 @@
 """The command queue of one channel, as the device sees it: one command at a time, none lost, none twice by mistake."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from ostiary.domain.enqueueing import (
     CommandUuidTaken,
     NotEnrolled,
     NoUnlockToken,
+    PinMissing,
 )
 from ostiary.domain.enrollment import InstalledProfile, State
 from ostiary.domain.operator import CommandIsOver, EnrollmentUnknown
@@ -574,3 +576,24 @@ async def test_a_destructive_command_is_one_however_it_is_written(house: House) 
     raw = plist.encode({"Command": {"RequestType": "erasedevice"}})
     with pytest.raises(ScopeMissing):
         await house.desk.enqueue_raw([EnrollmentId(phone.id)], raw, clerk, pushes=True)
+
+
+async def test_a_mac_is_not_locked_without_a_pin(house: House) -> None:
+    """escrowed-secrets.md 4.6: the person at the lock screen would have nothing to type."""
+    mac, phone = await house.enrolled(MAC), await house.enrolled(IPHONE)
+    with pytest.raises(PinMissing):
+        await house.enqueue(mac.id, "DeviceLock")
+    await house.enqueue(mac.id, "DeviceLock", PIN="123456")
+    await house.enqueue(phone.id, "DeviceLock")
+    assert await mac.drain() == await phone.drain() == ["DeviceLock"]
+
+
+@pytest.mark.case("DL-05")
+async def test_a_mac_under_user_enrollment_cannot_be_locked(house: House) -> None:
+    """4.6: refused; an iPhone under User Enrollment can be."""
+    mac = await house.enrolled(replace(MAC, user_enrollment=True), udid="E-MAC")
+    with pytest.raises(CommandNotForThisEnrollment):
+        await house.enqueue(mac.id, "DeviceLock", PIN="123456")
+    phone = await house.enrolled(BYOD_IPHONE, udid="E-PHONE")
+    await house.enqueue(phone.id, "DeviceLock")
+    assert await phone.drain() == ["DeviceLock"]

@@ -45,6 +45,12 @@ class AccessRightMissing(Refused):
     hint = "Rights cannot be added by renewing a profile; the device has to enroll again with a profile that grants them."
 
 
+class PinMissing(Refused):
+    """A Mac is locked with a PIN of six digits, and none was given."""
+
+    hint = "Choose one and write it down before you send it: `ostiary enqueue ID device-lock --pin 123456`."
+
+
 class NoUnlockToken(Refused):
     """The device never handed over an unlock token, so its passcode cannot be cleared from here."""
 
@@ -75,6 +81,8 @@ class Order:
     payload: SealedValue
     source: str
     pushes: bool
+    has_pin: bool
+    """Whether the command carries a PIN; a Mac is not locked without one."""
     now: datetime
 
 
@@ -101,6 +109,8 @@ def apply_order(seen: Snapshot, enrollment_id: EnrollmentId, order: Order) -> Ch
         raise CommandUuidTaken(enrollment_id=enrollment_id)
     device = seen.device or channel
     require_suitable(channel, device, order.request_type)
+    if order.request_type == DEVICE_LOCK and is_macos(device) and not order.has_pin:
+        raise PinMissing(enrollment_id=enrollment_id)
     nature = nature_of(order.request_type)
     is_clear = order.request_type == CLEAR_PASSCODE
     command = LiveCommand(

@@ -104,6 +104,7 @@ class CommandDesk:
             payload=self._sealed(caller.tenant, uuid, command),
             source=caller.name,
             pushes=pushes,
+            has_pin="PIN" in command,
             now=self._clock.now(),
         )
         unique = tuple(dict.fromkeys(targets))
