@@ -597,3 +597,14 @@ async def test_a_mac_under_user_enrollment_cannot_be_locked(house: House) -> Non
     phone = await house.enrolled(BYOD_IPHONE, udid="E-PHONE")
     await house.enqueue(phone.id, "DeviceLock")
     assert await phone.drain() == ["DeviceLock"]
+
+
+@pytest.mark.case("DL-03")
+async def test_a_lock_that_is_handed_out_again_carries_the_same_pin(house: House) -> None:
+    """4.6: pinned; another PIN would lock somebody out for good."""
+    mac = await house.enrolled(MAC)
+    await house.enqueue(mac.id, "DeviceLock", PIN="123456")
+    first = await mac.report()
+    assert first is not None
+    assert first["Command"]["PIN"] == "123456"
+    assert await mac.report() == first
