@@ -111,11 +111,18 @@ class House:
 
 @asynccontextmanager
 async def open_house(
-    settings: Settings, clock: Clock | None = None, trace: Trace = no_trace
+    settings: Settings,
+    clock: Clock | None = None,
+    trace: Trace = no_trace,
+    *,
+    create: bool = False,
 ) -> AsyncIterator[House]:
     """Open the store and the keys, and wire everything; nothing listens and nothing is sent yet.
 
+    Only a new installation may `create` its database: an empty one in place of a lost one would know no device.
+
     Raises:
+        DatabaseMissing: there was one, and it is gone.
         StoreIsOpen: another process has it.
         RootKeyDoesNotMatch, KeyFileMissing, KeyFileExposed, …: as storage and keys have it.
     """
@@ -123,7 +130,7 @@ async def open_house(
     async with AsyncExitStack() as stack:
         root = load_root_key(settings.places.root_key)
         authority = open_device_authority(*settings.places.device_ca)
-        storage = open_storage(settings.database_url, clock, trace)
+        storage = open_storage(settings.database_url, clock, trace, create=create)
         stack.push_async_callback(storage.close)
         sealer, new_rows = open_sealer(root, await storage.epochs.load_epochs(), now=clock.now())
         for row in new_rows:

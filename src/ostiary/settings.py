@@ -3,8 +3,10 @@
 import ipaddress
 import os
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit
 
@@ -33,6 +35,7 @@ from ostiary.protocol.mdm.enrollment_profile import UnusableUrl, decode_url
 FILE_NAME: Final = "ostiary.toml"
 ENV_PREFIX: Final = "OSTIARY_"
 PRODUCTION_APNS: Final = "api.push.apple.com"
+_USUAL_PORT: Final[Mapping[str, int]] = MappingProxyType({"https": 443, "http": 80})
 
 
 class SettingsFaulty(Malformed):
@@ -44,7 +47,10 @@ class SettingsFaulty(Malformed):
 class NoInstallation(Missing):
     """There is no ostiary.toml in this directory."""
 
-    hint = "Make an installation with `ostiary init --data DIR --url URL`, or name the right one with --data."
+    hint = (
+        "Make an installation with `ostiary init --data DIR --url URL`,"
+        " or name the right one with --data or in OSTIARY_DATA."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +227,20 @@ class Settings(BaseSettings):
         return host.strip("[]"), int(port)
 
     @property
+    def loopback_address(self) -> tuple[str, int] | None:
+        """Host and port that the URL leads to without a proxy; None where it is not on this machine."""
+        parts = urlsplit(self.url)
+        host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
+        try:
+            loopback = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return None
+        behind_proxy = self.proxy.trusted or (parts.scheme == "https" and not self.tls.enabled)
+        if behind_proxy or not loopback:
+            return None
+        return host, parts.port or _USUAL_PORT[parts.scheme]
+
+    @property
     def database_url(self) -> str:
         if self.database is None:
             return f"sqlite:///{self.places.database}"
@@ -309,6 +329,11 @@ def check_settings(data: Path, contents: dict[str, Any], flags: dict[str, Any]) 
         raise SettingsFaulty("; ".join(_sentences(error))) from None
     finally:
         _TomlFile.contents = {}
+
+
+def host_and_port(host: str, port: int) -> str:
+    """An address as `listen` is written."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _sentences(error: ValidationError) -> list[str]:

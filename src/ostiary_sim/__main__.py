@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import signal
+import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
         choices=sorted(PERSONALITIES),
         help="may be given again: dealt out in turn",
     )
-    devices.add_argument("--ca", type=Path, metavar="FILE", help="authorities to trust, PEM")
+    devices.add_argument(
+        "--ca", type=read_authorities, metavar="FILE", help="authorities to trust, PEM"
+    )
     devices.add_argument(
         "--apple", type=read_address, metavar="HOST:PORT", help="the courier of a simulated Apple"
     )
@@ -95,6 +98,22 @@ def _parser() -> argparse.ArgumentParser:
     devices.add_argument("--leave", dest="once", action="store_true", help=argparse.SUPPRESS)
     devices.add_argument("--verbose", action="store_true", help="tell every event")
     return parser
+
+
+def read_authorities(text: str) -> Path:
+    """The path of a file that TLS can trust.
+
+    Raises:
+        ArgumentTypeError: it cannot be read, or holds no certificate.
+    """
+    try:
+        ssl.create_default_context(cafile=text)
+    except OSError as error:  # as ssl.SSLError is, too
+        why = (
+            "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        )
+        raise argparse.ArgumentTypeError(f"{text} cannot be used: {why}") from None
+    return Path(text)
 
 
 def read_address(text: str) -> tuple[str, int]:

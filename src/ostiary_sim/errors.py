@@ -25,7 +25,8 @@ class EnrollmentRefused(SimulationFailed):
     """The server did not accept Authenticate; `status` has its HTTP status (0: no answer at all)."""
 
     def __init__(self, status: int, said: str = "") -> None:
-        fact = f"the server answered Authenticate with {status}"
+        answered = f"the server answered Authenticate with {status}"
+        fact = answered if status else "the server did not answer Authenticate"
         super().__init__(f"{fact}: {said}" if said else fact)
         self.status = status
 

@@ -54,6 +54,50 @@ def test_another_installations_root_key_is_named_as_such(
     assert "root key" in capfd.readouterr().err
 
 
+def test_a_missing_database_is_critical_and_never_replaced(
+    data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Only `init` makes a database: an empty one in place of a lost one would know no device."""
+    for file in data.glob("ostiary.sqlite*"):
+        file.unlink()
+    for command in (["device", "list"], ["serve"]):
+        assert run(command) == 66
+        said = capfd.readouterr().err
+        assert f"The database {data}/ostiary.sqlite is missing; this installation had one." in said
+        assert "Restore it from a copy" in said
+    assert run(["doctor", "-o", "json"]) == 5
+    assert findings(capfd)["database and keys"] == "critical"
+    assert not list(data.glob("ostiary.sqlite*"))
+
+
+def test_an_empty_database_file_is_as_good_as_none(
+    data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """SQLite would take it for a new one."""
+    (data / "ostiary.sqlite").write_bytes(b"")
+    assert run(["device", "list"]) == 66
+    assert "is empty; this installation had one." in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("data")
+def test_a_url_on_this_machine_that_leads_nowhere_is_a_warning(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Devices keep the URL for life, and find nobody there."""
+    monkeypatch.setenv("OSTIARY_URL", "https://127.0.0.1:18443")
+    assert run(["doctor", "-o", "json"]) == 4
+    assert findings(capfd)["address"] == "warning"
+    for name, value in (
+        ("OSTIARY_LISTEN", "0.0.0.0:18443"),
+        ("OSTIARY_PROXY__TRUSTED", '["127.0.0.1"]'),
+        ("OSTIARY_TLS__ENABLED", "false"),
+    ):
+        with monkeypatch.context() as mended:
+            mended.setenv(name, value)
+            run(["doctor", "-o", "json"])
+            assert "address" not in findings(capfd), name
+
+
 def test_the_api_token_need_not_stay_on_the_server(
     data: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

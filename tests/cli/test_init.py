@@ -94,9 +94,47 @@ def test_a_failed_attempt_leaves_nothing(tmp_path: Path, capfd: pytest.CaptureFi
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes").write_text("x")
     command[2] = str(tmp_path / "mine")
-    assert run([*command, "--database", "oracle://scott:tiger@db"]) == 65
+    capfd.readouterr()
+    assert run(command) == 73  # who asks for a directory of his own gets no mixture
+    assert "holds=notes" in capfd.readouterr().err
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes"]
+    (tmp_path / "mine/notes").unlink()
+    assert run([*command, "--database", "oracle://scott:tiger@db"]) == 65
+    assert list((tmp_path / "mine").iterdir()) == []
+    (tmp_path / "mine/lost+found").mkdir()  # a volume of its own
+    (tmp_path / "mine/keys").mkdir()  # an attempt that was killed at its start
     assert run(command) == 0
+
+
+def test_a_directory_that_cannot_be_written_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """users.md 3.1: fail at start with one plain sentence."""
+    (tmp_path / "file").write_text("x")
+    for where in (tmp_path / "file/data", Path("/proc/nothing/data")):
+        assert run(["init", "--data", str(where), "--url", URL]) == 75
+        assert "cannot be" in capfd.readouterr().err
+
+
+def test_for_a_url_on_this_machine_the_server_listens_where_it_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rehearsal needs no --listen; a flag, a variable or a proxy before us still decides."""
+    for name, url, more, listen in (
+        ("v4", "https://127.0.0.1:18443", [], "127.0.0.1:18443"),
+        ("name", "https://localhost:18443", [], "127.0.0.1:18443"),
+        ("v6", "https://[::1]:18443", [], "[::1]:18443"),
+        ("flag", "https://127.0.0.1:18443", ["--listen", "127.0.0.1:0"], "127.0.0.1:0"),
+        ("proxy", "https://127.0.0.1:18443", ["--no-tls"], "127.0.0.1:8443"),
+        ("portless", "https://127.0.0.1", [], "127.0.0.1:8443"),
+        ("public", "https://mdm.example.org:18443", [], "127.0.0.1:8443"),
+    ):
+        assert run(["init", "--data", str(tmp_path / name), "--url", url, *more]) == 0
+        assert load_settings(tmp_path / name).listen == listen, name
+    monkeypatch.setenv("OSTIARY_LISTEN", "127.0.0.1:1")
+    assert run(["init", "--data", str(tmp_path / "env"), "--url", "https://[::1]:18443"]) == 0
+    monkeypatch.delenv("OSTIARY_LISTEN")
+    assert load_settings(tmp_path / "env").listen == "127.0.0.1:1"
 
 
 def test_an_installation_is_never_overwritten(data: Path) -> None:
@@ -124,8 +162,8 @@ def test_bare_without_a_terminal_it_says_what_is_missing(capfd: pytest.CaptureFi
 def test_the_wizard_asks_three_questions_on_a_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """design.md 3: asks as a wizard when called bare on a terminal; a wrong address is asked for again."""
-    answers = [str(tmp_path / "new"), "http://mdm.example.org", URL, "127.0.0.1:0"]
+    """design.md 3: asks as a wizard when called bare on a terminal; what is wrong is asked again."""
+    answers = [str(tmp_path / "new"), "http://mdm.example.org", URL, "here", "127.0.0.1:0"]
 
     class Terminal(io.StringIO):
         @override
@@ -135,4 +173,7 @@ def test_the_wizard_asks_three_questions_on_a_terminal(
     monkeypatch.setattr("sys.stdin", Terminal("\n".join(answers) + "\n"))
     assert run(["init"]) == 0
     assert load_settings(tmp_path / "new").url == URL
-    assert "must be https" in capfd.readouterr().err
+    assert load_settings(tmp_path / "new").listen == "127.0.0.1:0"
+    said = capfd.readouterr().err
+    assert "must be https" in said
+    assert "HOST:PORT" in said

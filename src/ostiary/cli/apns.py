@@ -1,5 +1,6 @@
 """`ostiary apns`: the push certificate, from the request to its renewal."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -27,7 +28,9 @@ _COLUMNS: Final = {
 def request(
     data: DataOption = DEFAULT_DATA,
     name: Annotated[str, typer.Option(help="A name for it, for your own eyes.")] = "Ostiary MDM",
-    out: Annotated[Path | None, typer.Option(help="Write it there instead of printing it.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write it there instead of printing it.", dir_okay=False)
+    ] = None,
 ) -> None:
     """Make a key, which stays here sealed, and print a certificate request for it.
 
@@ -36,12 +39,21 @@ def request(
 
     Example: ostiary apns csr --out push.csr
     """
+    if out is not None:
+        _demand_writable(out)  # before a key is made that nobody would hear of
     pem = ask(data, "POST", "/push-certificates/request", content={"name": name})["pem"]
     if out is None:
         print(pem, end="")
         return
-    out.write_text(pem)
+    try:
+        out.write_text(pem)
+    except OSError as error:
+        raise _unwritable(out, error.strerror or "") from None
     say(f"The request is in {out}.")
+    say(
+        "Next: have a vendor sign it, upload the result at https://identity.apple.com/pushcert,"
+        " then: ostiary apns import CERTIFICATE"
+    )
 
 
 @app.command("import")
@@ -100,6 +112,21 @@ def resume(
     """
     ask(data, "POST", "/push-certificates/resume", content={"topic": topic})
     say(f"{topic}: pushed again.")
+
+
+def _demand_writable(file: Path) -> None:
+    if not file.parent.is_dir():
+        raise _unwritable(file, "there is no such directory")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise _unwritable(file, "permission denied")
+
+
+def _unwritable(file: Path, why: str) -> Failed:
+    return Failed(
+        f"{file} cannot be written: {why}",
+        "Name a file in a directory that you may write.",
+        Exit.UNAVAILABLE,
+    )
 
 
 def _text(path: Path) -> str:

@@ -166,7 +166,7 @@ def _kind(token: TokenLine) -> str:
 def _line(line: Line) -> Text:
     return Text.assemble(
         (f"{line.at:%H:%M:%S}  ", "dim"),
-        (f"{printable(line.who):<19}", "bold"),
+        (f"{printable(line.who):<19} ", "bold"),
         printable(line.text),
         no_wrap=True,
         overflow="ellipsis",

@@ -13,13 +13,14 @@ import typer
 from ostiary.app import control_app, open_house
 from ostiary.cli.background import run_async
 from ostiary.cli.failure import Exit, Failed, failure_of_problem
+from ostiary.cli.output import say
 from ostiary.settings import load_settings
-from ostiary.web.asks import ACTOR_HEADER
+from ostiary.web.asks import ACTOR_HEADER, MOST_LINES
 from ostiary.web.control_socket import is_served, short_address
 from ostiary.web.journal import open_journal
 
 TIMEOUT_SECONDS: Final = 60.0
-PAGE: Final = 500
+PAGE: Final = MOST_LINES
 
 DataOption = Annotated[
     Path,
@@ -82,18 +83,22 @@ def ask(
 def ask_all(
     data: Path, path: str, params: Mapping[str, str | int | bool | None], limit: int
 ) -> list[Any]:
-    """Every line of a list, page by page, at most `limit`."""
+    """Every line of a list, page by page, at most `limit`; says so if that is not all."""
 
     async def pages() -> list[Any]:
         items: list[Any] = []
         after: str | None = None
+        is_more = False
         async with open_desk(data) as desk:
             while len(items) < limit:
                 step = min(limit - len(items), PAGE)
                 page = await desk.ask("GET", path, params={**params, "limit": step, "after": after})
                 items += page["items"]
+                is_more = page["more"]
                 if (after := page["after"]) is None:
                     break
+        if is_more:
+            say(f"There is more than these {len(items)}: a larger --limit shows it.")
         return items
 
     return run_async(pages())

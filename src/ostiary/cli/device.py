@@ -1,11 +1,14 @@
 """`ostiary device`: who is enrolled, and what people decide about them."""
 
+import sys
 from typing import Annotated, Final
 
 import typer
 
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask, ask_all
+from ostiary.cli.failure import Exit, Failed
 from ostiary.cli.output import OUTPUT, Form, print_facts, print_list, say
+from ostiary.domain.enrollment import State
 
 app = typer.Typer(help="Enrolled devices and their users.", no_args_is_help=True)
 
@@ -51,9 +54,7 @@ OutputOption = Annotated[Form, OUTPUT]
 @app.command("list")
 def list_devices(
     data: DataOption = DEFAULT_DATA,
-    state: Annotated[
-        str | None, typer.Option(help="Only those: pending, enrolled, renewing, out, revoked.")
-    ] = None,
+    state: Annotated[str | None, typer.Option(help=f"Only those: {', '.join(State)}.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 10_000,
     output: OutputOption = Form.TABLE,
 ) -> None:
@@ -67,7 +68,8 @@ def list_devices(
 @app.command("show")
 def show_device(
     enrollment: Annotated[
-        str, typer.Argument(help="The enrollment id, as `device list` shows it.")
+        str,
+        typer.Argument(help="The enrollment id, as `device list` shows it, or the serial number."),
     ],
     data: DataOption = DEFAULT_DATA,
     output: OutputOption = Form.TABLE,
@@ -101,7 +103,7 @@ def accept_certificate(
     fingerprint: Annotated[
         str | None,
         typer.Option(
-            help="SHA-256 of the certificate; needed where nobody contests the enrollment."
+            help="SHA-256 of the certificate, in hexadecimal; needed where nobody contests the enrollment."
         ),
     ] = None,
     reason: ReasonOption = "",
@@ -112,7 +114,8 @@ def accept_certificate(
     """
     content = {"id": enrollment, "fingerprint": fingerprint, "reason": reason or None}
     row = ask(data, "POST", "/device/accept-certificate", content=content)
-    say(f"{row['id']}: the certificate is accepted.")
+    when = "accepted" if fingerprint is None else "accepted at its next check-in"
+    say(f"{row['id']}: the certificate is {when}.")
 
 
 @app.command("keep-certificate")
@@ -143,10 +146,12 @@ def release(
 
     Example: ostiary device release 4C0E7700-… --yes --reason "sold"
     """
+    if not yes and not sys.stdin.isatty():
+        raise Failed("--yes is needed when nobody can be asked", exit_code=Exit.USAGE)
     if not yes:
         typer.confirm(
             f"Device {enrollment} will remove its enrollment profile. Release it?", abort=True
         )
     content = {"id": enrollment, "reason": reason or None}
     row = ask(data, "POST", "/device/release", content=content)
-    say(f"{row['id']}: released.")
+    say(f"{row['id']} is released: it leaves at its next contact.")

@@ -11,7 +11,7 @@ from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
 from ostiary.cli.failure import Exit, Failed, failure_of
 from ostiary.cli.output import OUTPUT, Form, print_list
 from ostiary.errors import OstiaryError
-from ostiary.settings import Places, load_settings
+from ostiary.settings import Places, Settings, host_and_port, load_settings
 from ostiary.web.control_socket import is_served
 
 _COLUMNS: Final = {"severity": "", "subject": "WHAT", "sentence": "FOUND", "todo": "TO DO"}
@@ -31,6 +31,7 @@ def doctor(data: DataOption = DEFAULT_DATA, output: Annotated[Form, OUTPUT] = Fo
     """
     settings = load_settings(data)
     rows = [*_files(settings.places), _disk(settings.places), _server(settings.places)]
+    rows += _address(settings)
     rows += _house(data)
     print_list(rows, _COLUMNS, output)
     severities = {row["severity"] for row in rows}
@@ -93,6 +94,16 @@ def _server(places: Places) -> Row:
     if is_served(places.control_socket):
         return _row("ok", "server", "Running.")
     return _row("warning", "server", "Not running.", "ostiary serve")
+
+
+def _address(settings: Settings) -> list[Row]:
+    """A URL on this machine leads nowhere unless the server listens on its port."""
+    address = settings.loopback_address
+    if address is None or address[1] == settings.listen_address[1]:
+        return []
+    said = f"Devices are told {settings.url}, but the server listens on {settings.listen}."
+    todo = f'Set listen = "{host_and_port(*address)}" in {settings.places.settings_file}.'
+    return [_row("warning", "address", said, todo)]
 
 
 def _row(severity: str, subject: str, sentence: str, todo: str = "") -> Row:

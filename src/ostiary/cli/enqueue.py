@@ -1,8 +1,11 @@
 """`ostiary enqueue`: commands for devices, by name or as a property list."""
 
 import base64
+import re
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 import typer
@@ -30,6 +33,8 @@ class Word(StrEnum):
     REMOVE_PROFILE = "remove-profile"
 
 
+_BY_PLAIN: Final = MappingProxyType({word.replace("-", ""): word for word in Word})
+_RESEMBLANCE: Final = 0.7
 _TAKES_ARGUMENT: Final = (Word.INSTALL_PROFILE, Word.REMOVE_PROFILE)
 
 
@@ -71,15 +76,46 @@ def enqueue(
 
 def _ask(words: list[str], plist: Path | None) -> dict[str, Any]:
     if plist is not None:
-        return {"ids": words, "plist": base64.b64encode(plist.read_bytes()).decode()}
-    for at, text in enumerate(words):
-        if text in list(Word):
-            return {"ids": words[:at]} | _command(Word(text), words[at + 1 :])
-    raise Failed(
-        "no command is named",
-        f"Commands are {', '.join(Word)}; any other with --plist FILE.",
-        Exit.USAGE,
-    )
+        _refuse_second_command(words)
+        return {"ids": words, "plist": base64.b64encode(_read(plist)).decode()}
+    at = next((at for at, text in enumerate(words) if text in list(Word)), None)
+    if at is None:
+        raise _no_command(words)
+    if at == 0:
+        raise Failed(
+            "no enrollment is named",
+            "Ids stand before the command; `ostiary device list` shows them.",
+            Exit.USAGE,
+        )
+    return {"ids": words[:at]} | _command(Word(words[at]), words[at + 1 :])
+
+
+def _refuse_second_command(words: list[str]) -> None:
+    """With --plist every word is an id; a command among them would be queued for the devices beside it."""
+    second = next((text for text in words if _plain(text) in _BY_PLAIN), None)
+    if second is not None:
+        raise Failed(
+            f"{second} is a command, and --plist names another; nothing was queued",
+            "Give only ids with --plist, or leave --plist out.",
+            Exit.USAGE,
+        )
+
+
+def _no_command(words: list[str]) -> Failed:
+    hint = f"Commands are {', '.join(Word)}; any other with --plist FILE."
+    for text in words:
+        if close := get_close_matches(_plain(text), _BY_PLAIN, n=1, cutoff=_RESEMBLANCE):
+            meant = _BY_PLAIN[close[0]]
+            return Failed(f"{text} is no command; did you mean {meant}?", hint, Exit.USAGE)
+    # Ids of devices are capitals, or hexadecimal: a word with other small letters was meant as a command.
+    odd = next((text for text in words if re.search("[g-z]", text) and ":" not in text), None)
+    said = "no command is named" if odd is None else f"{odd} is no command"
+    return Failed(said, hint, Exit.USAGE)
+
+
+def _plain(text: str) -> str:
+    """A command's name without what people vary: DeviceLock, device_lock and device-lock are one."""
+    return text.lower().replace("-", "").replace("_", "")
 
 
 def _command(word: Word, rest: list[str]) -> dict[str, Any]:

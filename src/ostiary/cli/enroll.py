@@ -37,13 +37,17 @@ def invite(
         "uses": uses,
     }
     invitation = ask(data, "POST", "/invitations", content=content)
+    can_enroll = invitation.pop("can_enroll", True)
     if output is not None:
         print_facts(invitation, output)
-        return
-    print(invitation["url"])
-    say(
-        f"Code {invitation['code']}, until {invitation['valid_until']}, for {invitation['uses']} device(s)."
-    )
+    else:
+        print(invitation["url"])
+        said = f"Code {invitation['code']}, until {invitation['valid_until']}"
+        say(f"{said}, for {invitation['uses']} device(s).")
+    if not can_enroll:
+        say(
+            "Warning: no usable push certificate is held, and nobody can enroll without: `ostiary apns csr`."
+        )
 
 
 @app.command("lint")
@@ -64,6 +68,9 @@ def lint(
         {"severity": finding.severity.value, "key": finding.key, "finding": finding.sentence}
         for finding in findings
     ]
+    if not rows and output is Form.TABLE:
+        say("Nothing to complain about.")
+        return
     print_list(rows, {"severity": "SEVERITY", "key": "KEY", "finding": "FINDING"}, output)
     found = {finding.severity for finding in findings}
     if Severity.ERROR in found:

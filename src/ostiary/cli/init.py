@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from string import Template
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 import typer
 
@@ -14,13 +15,20 @@ from ostiary.app import SystemClock, open_house
 from ostiary.cli.background import run_async
 from ostiary.cli.failure import Exit, Failed
 from ostiary.cli.output import say
-from ostiary.errors import Conflicting
+from ostiary.errors import Conflicting, Unavailable
 from ostiary.keys.authority import create_device_authority
 from ostiary.keys.file import create_root_key, write_key_file
 from ostiary.keys.tls import create_tls_authority, issue_server_certificate
 from ostiary.services.authorities import load_authorities
 from ostiary.services.caller import Scope
-from ostiary.settings import Places, Settings, SettingsFaulty, check_settings, load_settings
+from ostiary.settings import (
+    Places,
+    Settings,
+    SettingsFaulty,
+    check_settings,
+    host_and_port,
+    load_settings,
+)
 from ostiary.web.journal import open_journal
 
 
@@ -30,6 +38,20 @@ class InstallationExists(Conflicting):
     hint = "Keep it: its keys cannot be made again. Choose another --data for a new one."
 
 
+class DirectoryInUse(Conflicting):
+    """The directory for a new installation holds other files; nothing was changed."""
+
+    hint = "Name a new or an empty directory with --data."
+
+
+class DirectoryUnusable(Unavailable):
+    """The directory for a new installation cannot be made or written."""
+
+    hint = "Name another with --data, or let this user write there."
+
+
+_NO_MATTER: Final = frozenset({"lost+found", "keys"})
+"""What an empty directory may hold: a volume's own, and what an attempt leaves that was killed at its start."""
 _FILE: Final = Template(
     """\
 # Ostiary's settings. A flag wins over an environment variable (OSTIARY_LISTEN; OSTIARY_APNS__HOST, two
@@ -89,7 +111,9 @@ enabled = $tls
 def init(
     data: Annotated[
         Path | None,
-        typer.Option(help="The directory for settings, keys and database.", file_okay=False),
+        typer.Option(
+            help="The directory for settings, keys and database; new, or empty.", file_okay=False
+        ),
     ] = None,
     url: Annotated[
         str | None, typer.Option(help="The address that devices will know: https://mdm.example.org")
@@ -97,11 +121,17 @@ def init(
     database: Annotated[
         str | None, typer.Option(help="A database URL; SQLite in the directory by default.")
     ] = None,
-    listen: Annotated[str | None, typer.Option(help="HOST:PORT to listen on.")] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT to listen on; by default 127.0.0.1:8443, or the port of a --url on this machine."
+        ),
+    ] = None,
     no_tls: Annotated[bool, typer.Option("--no-tls", help="A proxy before us ends TLS.")] = False,
     trust_ca: Annotated[
         list[Path] | None,
         typer.Option(
+            metavar="FILE",
             help="A foreign CA whose certificates devices may hold, in PEM; may be given again.",
             exists=True,
             dir_okay=False,
@@ -117,14 +147,33 @@ def init(
     if data is None or url is None:
         data, url, listen = _ask(data, url, listen)
     places = Places(data.absolute())
-    if places.settings_file.exists() or places.root_key.exists():
-        raise InstallationExists(path=data)
+    _demand_free(places)
     contents = _contents(places, url, database, listen, trust_ca or [], tls=not no_tls)
     for file in trust_ca or []:
         load_authorities(file)  # says now, before anything is made, that a file holds no authority
-    with _all_or_nothing(places):
-        _make(places, contents, trust_ca or [])
+    try:
+        with _all_or_nothing(places):
+            _make(places, contents, trust_ca or [])
+    except OSError as error:
+        raise DirectoryUnusable(
+            f"{error.filename or data} cannot be written: {error.strerror}"
+        ) from None
     _report(load_settings(places.data))
+
+
+def _demand_free(places: Places) -> None:
+    """Raises InstallationExists, DirectoryInUse, DirectoryUnusable."""
+    try:
+        if places.settings_file.exists() or places.root_key.exists():
+            raise InstallationExists(path=places.data)
+        held = sorted(path.name for path in places.data.iterdir() if path.name not in _NO_MATTER)
+        held += sorted(path.name for path in places.keys.glob("*"))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise DirectoryUnusable(f"{places.data} cannot be read: {error.strerror}") from None
+    if held:
+        raise DirectoryInUse(path=places.data, holds=held[0])
 
 
 def _ask(data: Path | None, url: str | None, listen: str | None) -> tuple[Path, str, str | None]:
@@ -141,15 +190,34 @@ def _ask(data: Path | None, url: str | None, listen: str | None) -> tuple[Path, 
         typer.prompt("Directory for settings, keys and database", default="./ostiary-data")
     )
     while url is None:
-        url = str(
+        answer = str(
             typer.prompt("Address that devices will know, for ever (https://mdm.example.org)")
         )
-        try:
-            check_settings(data, {"url": url}, {})
-        except SettingsFaulty as fault:
-            say(str(fault))
-            url = None
-    return data, url, listen or str(typer.prompt("Listen on", default="0.0.0.0:8443"))
+        url = _accepted(data, answer, url=answer)
+    default = _loopback_listen(data, url) or "0.0.0.0:8443"
+    while listen is None:
+        answer = str(typer.prompt("Listen on", default=default))
+        listen = _accepted(data, answer, url=url, listen=answer)
+    return data, url, listen
+
+
+def _accepted(data: Path, answer: str, **contents: str) -> str | None:
+    """The answer if the settings take it; otherwise what is wrong is said, and it is asked again."""
+    try:
+        check_settings(data, contents, {})
+    except SettingsFaulty as fault:
+        say(str(fault))
+        return None
+    return answer
+
+
+def _loopback_listen(data: Path, url: str, *, tls: bool = True) -> str | None:
+    """Where to listen for a URL that leads to this very machine, if it does. Raises SettingsFaulty."""
+    settings = check_settings(data, {"url": url, "tls": {"enabled": tls}}, {})
+    chosen = "listen" in settings.model_fields_set  # by OSTIARY_LISTEN
+    if chosen or settings.loopback_address is None or urlsplit(settings.url).port is None:
+        return None
+    return host_and_port(*settings.loopback_address)
 
 
 def _contents(
@@ -162,6 +230,7 @@ def _contents(
     tls: bool,
 ) -> str:
     """The settings file; checked as the server will check it. Raises SettingsFaulty."""
+    listen = listen or _loopback_listen(places.data, url, tls=tls)
     trusted = [_copy_name(number, file) for number, file in enumerate(trust_ca)]
     checked = {"url": url, "listen": listen, "database": database}
     settings = check_settings(places.data, {k: v for k, v in checked.items() if v is not None}, {})
@@ -198,7 +267,7 @@ def _make(places: Places, contents: str, trust_ca: list[Path]) -> None:
 
 async def _make_api_token(settings: Settings) -> None:
     open_journal("console", "error")
-    async with open_house(settings) as house:
+    async with open_house(settings, create=True) as house:
         token = await house.tokens.create("first", list(Scope), actor="ostiary init")
     write_key_file(settings.places.api_token, token.reveal() + b"\n")
 

@@ -11,14 +11,19 @@ app = typer.Typer(
     help="Choices that the facts leave open; kept in the database.", no_args_is_help=True
 )
 
-_COLUMNS: Final = {"name": "POLICY", "value": "VALUE"}
+_COLUMNS: Final = {
+    "name": "POLICY",
+    "value": "VALUE",
+    "choices": "CHOICES",
+    "means": "WHAT IT DECIDES",
+}
 
 
 @app.command("list")
 def list_policies(
     data: DataOption = DEFAULT_DATA, output: Annotated[Form, OUTPUT] = Form.TABLE
 ) -> None:
-    """List every policy with its value in force.
+    """List every policy with its value in force, what else it can be, and what it decides.
 
     Example: ostiary policy list -o json
     """
@@ -28,7 +33,7 @@ def list_policies(
 @app.command("set")
 def set_policy(
     name: Annotated[str, typer.Argument(help="The policy, as `policy list` shows it.")],
-    value: Annotated[str, typer.Argument(help="Its new value.")],
+    value: Annotated[str, typer.Argument(help="Its new value; `policy list` shows the choices.")],
     data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Set one policy for everybody; servers take it up within half a minute.

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import typer
 
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask, ask_all
-from ostiary.cli.output import OUTPUT, Form, print_list, say
+from ostiary.cli.output import OUTPUT, Form, print_facts, print_list, say
 
 app = typer.Typer(help="Commands that wait for devices.", no_args_is_help=True)
 
@@ -17,8 +17,8 @@ COLUMNS: Final = {
     "queued": "QUEUED",
     "hand_outs": "SENT",
     "source": "SOURCE",
-    "result": "RESULT",
 }
+"""What a table shows; the result, which may be long, is in `queue show` and the other forms."""
 
 
 @app.command("list")
@@ -34,7 +34,29 @@ def list_commands(
     Example: ostiary queue list 4C0E7700-0000-4000-8000-000000000001 --all -o json
     """
     params = {"id": enrollment, "all": "1" if ended else None}
-    print_list(ask_all(data, "/commands", params, limit), COLUMNS, output)
+    columns = COLUMNS if output is Form.TABLE else {**COLUMNS, "result": "RESULT"}
+    print_list(ask_all(data, "/commands", params, limit), columns, output)
+
+
+@app.command("show")
+def show_command(
+    command: Annotated[str, typer.Argument(help="The command's UUID, as `queue list` shows it.")],
+    data: DataOption = DEFAULT_DATA,
+    enrollment: Annotated[str | None, typer.Option(help="Only of this enrollment.")] = None,
+    output: Annotated[Form, OUTPUT] = Form.TABLE,
+) -> None:
+    """Show all that is known of one command, once for each enrollment that it was queued for.
+
+    Example: ostiary queue show 1B6F0D2A-0000-4000-8000-000000000001
+    """
+    found = ask(data, "GET", "/command", params={"uuid": command, "id": enrollment})["items"]
+    if output is not Form.TABLE:
+        print_list(found, dict.fromkeys(found[0], ""), output)
+        return
+    for number, line in enumerate(found):
+        if number:
+            print()
+        print_facts(line, Form.TABLE)
 
 
 @app.command("cancel")

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 
 from ostiary.app import Served, open_house
@@ -31,7 +32,9 @@ def serve(
     tls_key: Annotated[
         Path | None, typer.Option(help="Its key in PEM, mode 0600.", exists=True, dir_okay=False)
     ] = None,
-    listen: Annotated[str | None, typer.Option(help="HOST:PORT to listen on.")] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="HOST:PORT to listen on; as ostiary.toml says by default.")
+    ] = None,
 ) -> None:
     """Serve devices, programs and commands, and wake devices, until SIGTERM or Ctrl-C.
 
@@ -69,6 +72,7 @@ async def _serve(settings: Settings, ready_file: Path | None) -> None:
 
     async with open_house(settings) as house:
         await serve_house(house, stop, ready=ready)
+    structlog.get_logger().info("stopped")
 
 
 def _write_at_once(path: Path, served: Served) -> None:

@@ -50,7 +50,10 @@ def list_tokens(
     Example: ostiary token list --kind unlock -o csv
     """
     params = {"kind": kind, "all": "1" if every else None}
-    print_list(ask_all(data, "/tokens", params, limit), _LIST, output)
+    found = ask_all(data, "/tokens", params, limit)
+    if output is Form.TABLE:
+        found.sort(key=lambda line: (line["holder"], line["kind"], line["generation"]))
+    print_list(found, _LIST, output)
 
 
 @app.command("history")

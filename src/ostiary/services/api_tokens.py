@@ -9,7 +9,7 @@ from typing import Final
 
 from ostiary.domain.decision import AuditEntry
 from ostiary.domain.token import DEFAULT_TENANT, TenantId
-from ostiary.errors import Refused
+from ostiary.errors import Conflicting, Refused
 from ostiary.ports.clock import Clock
 from ostiary.ports.sealer import Sealer
 from ostiary.ports.storage import ApiToken, ApiTokens
@@ -35,6 +35,12 @@ class ApiTokenExpired(Refused):
     hint = "Make a new one."
 
 
+class ApiTokenNameTaken(Conflicting):
+    """An API token of this name is in force."""
+
+    hint = "Choose another name; or end that token and make a new one of its name with --replace."
+
+
 class ScopeUnknown(Refused):
     """There is no such scope."""
 
@@ -58,7 +64,7 @@ class ApiTokenService:
         valid_for: timedelta | None = None,
         tenant: TenantId = DEFAULT_TENANT,
     ) -> Secret:
-        """A new token; nobody can show it a second time.
+        """A new token, which ends an older one of its name; nobody can show it a second time.
 
         Raises:
             ScopeUnknown: a scope that does not exist.

@@ -1,7 +1,10 @@
 """Who asks, and what they may do: a person at the command line, or a program with an API token."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
 
 from ostiary.domain.token import TenantId
 from ostiary.errors import Refused
@@ -17,6 +20,20 @@ class Scope(StrEnum):
     PUSHCERT = "pushcert"
     READ = "read"
     ADMIN = "admin"
+
+
+SCOPE_MEANINGS: Final[Mapping[Scope, str]] = MappingProxyType(
+    {
+        Scope.COMMANDS: "Queue commands that neither destroy nor carry a secret.",
+        Scope.COMMANDS_DESTRUCTIVE: "With `commands`: those that lock, erase or take away as well.",
+        Scope.COMMANDS_SECRET: "With `commands`: those that carry or bring a secret as well.",
+        Scope.PUSH: "Wake devices.",
+        Scope.PUSHCERT: "Read and import push certificates.",
+        Scope.READ: "Read the figures at /metrics.",
+        Scope.ADMIN: "Everything.",
+    }
+)
+"""What each scope allows, for people."""
 
 
 class ScopeMissing(Refused):

@@ -1,6 +1,7 @@
 """One tenant's policy, read from the database and kept at hand."""
 
 import json
+import re
 from dataclasses import fields, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -19,6 +20,26 @@ _CHOICES: Final[dict[str, type[StrEnum]]] = {
     "user_login": UserLogin,
     "bad_digest": BadDigest,
 }
+
+_SPAN: Final = re.compile(r"([0-9]{1,4})([mhd])|([0-9]{1,8})")
+_SECONDS: Final = {"m": 60, "h": 3600, "d": 86400}
+
+MEANINGS: Final[dict[str, str]] = {
+    "restored_backup": "Whether a device that checked out, and speaks again from a backup, is taken back.",
+    "user_login": "How a Mac's network user is answered who logs in: not managed, or managed without a "
+    "password, or after the right password.",
+    "bad_digest": "How a network user's wrong password is answered; Apple's pages disagree.",
+    "shared_ipad_users": "Whether users of a Shared iPad are managed beside the device.",
+    "bind_on_first_use": "Whether an enrollment without a certificate takes the first unused one it shows.",
+    "contest_silence": "How long the old side of a contest must be silent before the newcomer takes its place.",
+    "accept_sha1": "Whether signatures with SHA-1 are believed; Macs in the field make them.",
+    "accept_expired_certificates": "Whether a device may speak with a certificate that has expired.",
+}
+"""What each policy decides, for people."""
+CHOICES: Final[dict[str, str]] = {
+    name: ", ".join(_CHOICES[name]) if name in _CHOICES else "true, false" for name in MEANINGS
+} | {"contest_silence": "seconds, or 90m, 24h, 7d"}
+"""What each policy can be set to, for people."""
 
 
 class PolicyUnknown(Missing):
@@ -59,7 +80,7 @@ class PolicyBook:
         Raises:
             PolicyUnknown, PolicyValueUnusable
         """
-        plain = _plain(name, value)
+        plain = plain_value(name, value)
         decode_policy_value(name, plain)
         audit = AuditEntry(
             tenant=self._tenant, actor=actor, verb="policy-set", subject=name, reason=value
@@ -86,17 +107,20 @@ def decode_policy_value(name: str, value: object) -> Any:
             raise PolicyValueUnusable(f"{name} is one of: {choices}") from None
     if name == "contest_silence":
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise PolicyValueUnusable(f"{name} is a number of seconds")
+            raise PolicyValueUnusable(f"{name} is a span of time: 24h, 90m, 7d, or seconds")
         return timedelta(seconds=value)
     if not isinstance(value, bool):
         raise PolicyValueUnusable(f"{name} is true or false")
     return value
 
 
-def _plain(name: str, value: str) -> object:
-    if value in ("true", "false"):
-        return value == "true"
-    return int(value) if value.isdigit() and name == "contest_silence" else value
+def plain_value(name: str, text: str) -> object:
+    """The JSON form of what a person wrote; text that is no such value stays text, to be refused."""
+    if text in ("true", "false"):
+        return text == "true"
+    if name == "contest_silence" and (span := _SPAN.fullmatch(text)):
+        return int(span[3]) if span[3] else int(span[1]) * _SECONDS[span[2]]
+    return text
 
 
 def _text(value: object) -> str:

@@ -9,6 +9,12 @@ class StoreIsOpen(Unavailable):
     hint = "Stop the other Ostiary that uses this data directory, or talk to it instead."
 
 
+class DatabaseMissing(Missing):
+    """The database of this installation is missing."""
+
+    hint = "Restore it from a copy; an empty one would know no device."
+
+
 class SchemaTooNew(Unavailable):
     """A newer Ostiary has changed this database; this one does not know its tables."""
 

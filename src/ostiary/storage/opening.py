@@ -43,16 +43,20 @@ class Storage:
     """Raise `StorageFailed` unless the database can be read and its writer lives."""
 
 
-def open_storage(database_url: str, clock: Clock, trace: Trace = no_trace) -> Storage:
+def open_storage(
+    database_url: str, clock: Clock, trace: Trace = no_trace, *, create: bool = True
+) -> Storage:
     """Open what the URL names: `sqlite:///relative/path`, `sqlite:////absolute/path` or `postgresql://host/name`.
 
-    A PostgreSQL connects when it is first asked for anything; what is wrong with it is said then.
+    A PostgreSQL connects when it is first asked for anything; what is wrong with it is said then. A database
+    file that is not there is made, unless `create` is false.
 
     Raises:
         UnusableDatabaseUrl: no engine of ours answers to this URL.
+        DatabaseMissing: there is no such file, and none is to be made.
         Unavailable: another process has it, it is a newer version's, or it cannot be opened.
     """
-    opened = _open(database_url, clock, trace)
+    opened = _open(database_url, clock, trace, create=create)
     return Storage(
         enrollments=opened.enrollments,
         challenges=opened.challenges,
@@ -67,11 +71,13 @@ def open_storage(database_url: str, clock: Clock, trace: Trace = no_trace) -> St
     )
 
 
-def _open(database_url: str, clock: Clock, trace: Trace) -> SqliteStorage | PostgresStorage:
+def _open(
+    database_url: str, clock: Clock, trace: Trace, *, create: bool
+) -> SqliteStorage | PostgresStorage:
     if database_url.partition(":")[0] in SCHEMES:
         return open_postgres(database_url, clock=clock, trace=trace)
     path = database_url.removeprefix(_SQLITE)
     if path in (database_url, ""):
         # The URL may hold a password, so it is not repeated.
         raise UnusableDatabaseUrl
-    return open_sqlite(Path(path), clock=clock, trace=trace)
+    return open_sqlite(Path(path), clock=clock, trace=trace, create=create)

@@ -4,7 +4,8 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from enum import StrEnum
+from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
 
@@ -16,12 +17,17 @@ LARGEST_ASK: Final = 8 * 1024 * 1024
 MOST_LINES: Final = 1000
 
 Fields = Mapping[str, Any]
+W = TypeVar("W", bound=StrEnum)
 
 
 class AskUnreadable(Malformed):
     """The request is not what this version of the control socket understands."""
 
     hint = "Is the command of the same version as the server?"
+
+
+class WordUnknown(Malformed):
+    """This word is none of those that can stand here."""
 
 
 async def read_ask(request: Request, budget: BodyBudget) -> Fields:
@@ -52,6 +58,14 @@ def parameter(request: Request, name: str) -> str:
     if not (value := request.query_params.get(name)):
         raise AskUnreadable(f"`{name}` is missing")
     return value
+
+
+def one_of(words: type[W], name: str, what: str) -> W:
+    """The member of `words` that is called `name`. Raises WordUnknown, which tells them all."""
+    try:
+        return words(name)
+    except ValueError:
+        raise WordUnknown(f"there is no {what} `{name}`; there are {', '.join(words)}") from None
 
 
 def text(ask: Fields, name: str) -> str:

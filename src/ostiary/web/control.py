@@ -4,44 +4,53 @@ Everything is JSON; errors are application/problem+json with code, title, detail
 command prints the same words whether a server answered or it opened the store itself.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ostiary import __version__
-from ostiary.domain.enrollment import Bound, EnrollmentKey
+from ostiary.domain.enrollment import Bound, EnrollmentKey, State
 from ostiary.domain.operator import EnrollmentUnknown
-from ostiary.domain.token import DEFAULT_TENANT, Fingerprint, Holder, TenantId, TokenKind
-from ostiary.errors import OstiaryError
+from ostiary.domain.token import (
+    DEFAULT_TENANT,
+    Fingerprint,
+    Holder,
+    TenantId,
+    TokenKind,
+    TokenState,
+)
+from ostiary.errors import Malformed, Missing, OstiaryError
 from ostiary.ports.clock import Clock
 from ostiary.ports.reports import Reports
 from ostiary.protocol.mdm.checkin import Topic
 from ostiary.protocol.mdm.connect import CommandUuid
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.secret import Secret
-from ostiary.services.api_tokens import ApiTokenService
+from ostiary.services.api_tokens import ApiTokenNameTaken, ApiTokenService
 from ostiary.services.caller import Caller, Scope
 from ostiary.services.commands import CommandDesk, Enqueued
 from ostiary.services.devices import DeviceDesk
+from ostiary.services.finding import find_enrollments
 from ostiary.services.health import HealthService
 from ostiary.services.invitations import InvitationService
-from ostiary.services.policies import PolicyBook, policy_values
+from ostiary.services.policies import CHOICES, MEANINGS, PolicyBook, policy_values
 from ostiary.services.push import PushService
 from ostiary.services.push_certificates import PushCertificateService
 from ostiary.services.renewal import RenewalDesk
 from ostiary.web import lines
 from ostiary.web.asks import (
     MOST_LINES,
-    AskUnreadable,
     actor_of,
     decoded,
     limit_of,
     number,
+    one_of,
     optional_text,
     parameter,
     read_ask,
@@ -51,6 +60,9 @@ from ostiary.web.asks import (
 from ostiary.web.body import BodyBudget
 from ostiary.web.problems import family_of
 from ostiary.web.typed_commands import build_command
+
+_LOOKED_THROUGH: Final = 20_000
+"""Commands among which one is sought by its UUID: those that wait, then the newest that ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +86,18 @@ class ControlServices:
     tenant: TenantId = DEFAULT_TENANT
 
 
+class CommandUnknown(Missing):
+    """No command of this UUID waits, nor is it among the newest that ended."""
+
+    hint = "With --enrollment the commands of that enrollment alone are looked through, and go back further."
+
+
+class FingerprintUnusable(Malformed):
+    """The fingerprint is not 64 hexadecimal digits, with or without colons."""
+
+    hint = "It is the SHA-256 of the certificate: openssl x509 -noout -fingerprint -sha256 -in FILE"
+
+
 class Control:
     """The routes; whoever reaches them may do everything, and says who he is for the audit."""
 
@@ -93,6 +117,7 @@ class Control:
             Route("/identities/renew", self.renew_identity, methods=["POST"]),
             Route("/commands", self.commands, methods=["GET"]),
             Route("/commands", self.enqueue, methods=["POST"]),
+            Route("/command", self.command, methods=["GET"]),
             Route("/commands/cancel", self.cancel, methods=["POST"]),
             Route("/pushes", self.push, methods=["POST"]),
             Route("/tokens", self.token_list, methods=["GET"]),
@@ -125,20 +150,22 @@ class Control:
         )
 
     async def devices(self, request: Request) -> Response:
+        state, limit = request.query_params.get("state"), limit_of(request)
         rows = await self._services.reports.list_enrollments(
             self._services.tenant,
-            state=request.query_params.get("state"),
-            limit=limit_of(request),
+            state=one_of(State, state, "state of enrollments").value if state else None,
+            limit=limit + 1,  # one more than is told, to know whether there is more
             after=request.query_params.get("after"),
         )
-        after = f"{rows[-1].id}/{rows[-1].key}" if len(rows) == limit_of(request) else None
-        return _page([lines.enrollment_line(row) for row in rows], after)
+        told = rows[:limit]
+        after = f"{told[-1].id}/{told[-1].key}" if len(rows) > limit else None
+        return _page([lines.enrollment_line(row) for row in told], after)
 
     async def device(self, request: Request) -> Response:
-        enrollment_id = EnrollmentId(parameter(request, "id"))
-        rows = await self._services.reports.find_enrollments(self._services.tenant, enrollment_id)
-        if not rows:
-            raise EnrollmentUnknown(enrollment_id=enrollment_id)
+        rows = await find_enrollments(
+            self._services.reports, self._services.tenant, parameter(request, "id")
+        )
+        enrollment_id = rows[0].id
         reports, tenant, now = (
             self._services.reports,
             self._services.tenant,
@@ -165,7 +192,7 @@ class Control:
         row = await self._services.devices.accept_certificate(
             self._services.tenant,
             EnrollmentId(text(ask, "id")),
-            Fingerprint(fingerprint.lower().replace(":", "")) if fingerprint else None,
+            _fingerprint(fingerprint) if fingerprint else None,
             actor=actor_of(request),
             reason=optional_text(ask, "reason") or "",
         )
@@ -199,14 +226,37 @@ class Control:
         return JSONResponse(lines.enrollment_line(row))
 
     async def commands(self, request: Request) -> Response:
-        enrollment_id = request.query_params.get("id")
+        limit = limit_of(request)
         found = await self._services.reports.list_commands(
             self._services.tenant,
-            EnrollmentId(enrollment_id) if enrollment_id else None,
+            await self._known(request.query_params.get("id")),
             live_only=request.query_params.get("all") is None,
-            limit=limit_of(request),
+            limit=limit + 1,
         )
+        told = [lines.command_line(line) for line in found[:limit]]
+        return _page(told, None, more=len(found) > limit)
+
+    async def command(self, request: Request) -> Response:
+        """One command, once for each enrollment that it was queued for."""
+        uuid = parameter(request, "uuid")
+        among = await self._services.reports.list_commands(
+            self._services.tenant,
+            await self._known(request.query_params.get("id")),
+            live_only=False,
+            limit=_LOOKED_THROUGH,
+        )
+        if not (found := [line for line in among if line.uuid == uuid]):
+            raise CommandUnknown(uuid=uuid)
         return _page([lines.command_line(line) for line in found], None)
+
+    async def _known(self, name: str | None) -> EnrollmentId | None:
+        """The id that a filter names, None for none. Raises EnrollmentUnknown."""
+        if not name:
+            return None
+        enrollment_id, reports = EnrollmentId(name), self._services.reports
+        if not await reports.find_enrollments(self._services.tenant, enrollment_id):
+            raise EnrollmentUnknown(enrollment_id=enrollment_id)
+        return enrollment_id
 
     async def enqueue(self, request: Request) -> Response:
         ask = await read_ask(request, self._services.budget)
@@ -243,17 +293,18 @@ class Control:
         )
 
     async def token_list(self, request: Request) -> Response:
-        kind = request.query_params.get("kind")
+        kind, limit = request.query_params.get("kind"), limit_of(request)
         records = await self._services.reports.list_tokens(
             self._services.tenant,
-            kind=_kind(kind) if kind else None,
+            kind=one_of(TokenKind, kind, "kind of token") if kind else None,
             current_only=request.query_params.get("all") is None,
-            limit=limit_of(request),
+            limit=limit + 1,
             after=request.query_params.get("after"),
         )
         now = self._services.clock.now()
-        after = records[-1].id if len(records) == limit_of(request) else None
-        return _page([lines.token_line(record, now) for record in records], after)
+        told = records[:limit]
+        after = told[-1].id if len(records) > limit else None
+        return _page([lines.token_line(record, now) for record in told], after)
 
     async def token_history(self, request: Request) -> Response:
         holder = parameter(request, "id")
@@ -284,13 +335,18 @@ class Control:
                 "code": said,
                 "valid_until": lines.moment(invitation.valid_until),
                 "uses": invitation.uses_left,
+                "can_enroll": await self._can_enroll(),
             }
         )
 
     async def policy_list(self, _request: Request) -> Response:
         await self._services.policies.refresh()
         values = policy_values(self._services.policies.current())
-        return _page([{"name": name, "value": value} for name, value in values.items()], None)
+        told = [
+            {"name": name, "value": value, "choices": CHOICES[name], "means": MEANINGS[name]}
+            for name, value in values.items()
+        ]
+        return _page(told, None)
 
     async def policy_set(self, request: Request) -> Response:
         ask = await read_ask(request, self._services.budget)
@@ -339,14 +395,34 @@ class Control:
 
     async def create_api_token(self, request: Request) -> Response:
         ask = await read_ask(request, self._services.budget)
-        seconds = ask.get("valid_seconds")
+        seconds, name = ask.get("valid_seconds"), text(ask, "name")
+        if not ask.get("replace") and await self._is_in_force(name):
+            raise ApiTokenNameTaken(name=name)
         token = await self._services.tokens.create(
-            text(ask, "name"),
+            name,
             texts(ask, "scopes"),
             actor=actor_of(request),
             valid_for=timedelta(seconds=number(ask, "valid_seconds")) if seconds else None,
         )
         return JSONResponse({"token": token.reveal().decode()})
+
+    async def _is_in_force(self, name: str) -> bool:
+        """Whether programs may sign in with an API token of this name now."""
+        now = self._services.clock.now()
+        history = await self._services.reports.token_history(self._services.tenant, Holder(name))
+        return any(
+            record.kind is TokenKind.API_TOKEN
+            and record.holder == name
+            and record.state is TokenState.OK
+            and (record.expires_at is None or now < record.expires_at)
+            for record in history
+        )
+
+    async def _can_enroll(self) -> bool:
+        """Whether there is a push topic to write into an enrollment profile."""
+        now = self._services.clock.now()
+        topics = await self._services.certificates.show_all(self._services.tenant)
+        return any(topic.paused_since is None and now < topic.not_after for topic in topics)
 
     def _caller(self, request: Request) -> Caller:
         return Caller(
@@ -356,8 +432,17 @@ class Control:
         )
 
 
-def _page(items: list[lines.Line], after: str | None) -> Response:
-    return JSONResponse({"items": items, "after": after})
+def _page(items: list[lines.Line], after: str | None, *, more: bool = False) -> Response:
+    """Lines, where the next page begins, and whether there is more that only a larger limit shows."""
+    return JSONResponse({"items": items, "after": after, "more": more or after is not None})
+
+
+def _fingerprint(written: str) -> Fingerprint:
+    """As people and tools write it: 64 hexadecimal digits, in any case, with or without colons."""
+    digits = written.lower().replace(":", "")
+    if re.fullmatch("[0-9a-f]{64}", digits) is None:
+        raise FingerprintUnusable
+    return Fingerprint(digits)
 
 
 def _is_current(state: str) -> bool:
@@ -385,12 +470,3 @@ def _refusal(error: OstiaryError | None) -> dict[str, str | None]:
         "hint": error.hint,
         "family": family.__name__ if family else None,
     }
-
-
-def _kind(name: str) -> TokenKind:
-    try:
-        return TokenKind(name)
-    except ValueError:
-        raise AskUnreadable(
-            f"there is no kind of token `{name}`; kinds are {', '.join(TokenKind)}"
-        ) from None

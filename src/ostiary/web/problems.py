@@ -137,8 +137,6 @@ def render_problem(error: Exception, door: Door, *, request_id: str) -> Response
     match door:
         case Door.DEVICE | Door.ENROLLMENT:
             return _plain(known, status, headers, request_id)
-        case Door.NANO if status is HTTPStatus.UNAUTHORIZED:
-            return Response("Unauthorized\n", status, headers=headers, media_type="text/plain")
         case Door.NANO:
             said = str(known) if known else f"internal error, reference {request_id}"
             return nano_json({"error": said}, status, headers)

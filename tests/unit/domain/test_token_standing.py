@@ -57,7 +57,10 @@ def test_what_is_stored_is_not_proven() -> None:
 def test_expiry_is_computed_when_it_is_read() -> None:
     """users.md 3.6: the time is stored, never "has expired"."""
     year = timedelta(days=-335)
-    assert standing_of(record(TokenKind.IDENTITY, received=year, expires=timedelta(days=31)), NOW).word == "ok"
+    assert (
+        standing_of(record(TokenKind.IDENTITY, received=year, expires=timedelta(days=31)), NOW).word
+        == "ok"
+    )
     soon = record(TokenKind.IDENTITY, received=year, expires=timedelta(days=30))
     assert standing_of(soon, NOW).word == "renew soon"
     assert standing_of(soon, NOW + timedelta(days=30)).word == "expired"

@@ -9,6 +9,8 @@ import pytest
 from enrolled import enroll
 from installation import URL
 from ostiary.app import House
+from ostiary.secret import Secret
+from ostiary.services.api_tokens import ApiTokenUnknown
 
 
 async def post(operator: httpx.AsyncClient, path: str, **content: object) -> httpx.Response:
@@ -24,6 +26,36 @@ async def test_devices_are_listed_page_by_page(house: House, operator: httpx.Asy
     rest = (await operator.get("/devices", params={"limit": 2, "after": first["after"]})).json()
     assert [row["id"] for row in rest["items"]] == ["C"]
     assert rest["after"] is None
+    assert (first["more"], rest["more"]) == (True, False)
+    whole = (await operator.get("/devices?limit=3")).json()
+    assert (whole["after"], whole["more"]) == (None, False)
+
+
+async def test_a_device_may_be_named_by_its_serial_number_if_it_is_the_only_one(
+    house: House, operator: httpx.AsyncClient
+) -> None:
+    """A serial number is what stands on the device."""
+    await enroll(house, "A")
+    await enroll(house, "B")
+    shown = (await operator.get("/device?id=SB")).json()
+    assert [row["id"] for row in shown["enrollments"]] == ["B"]
+    assert (await operator.get("/device?id=SC")).status_code == 404
+
+
+async def test_one_command_is_shown_for_each_enrollment_that_has_it(
+    house: House, operator: httpx.AsyncClient
+) -> None:
+    """Its UUID is one for all devices that it was queued for."""
+    for name in "AB":
+        await enroll(house, name)
+    asked = await post(operator, "/commands", ids=["A", "B"], command="security-info")
+    uuid = asked.json()["uuid"]
+    found = (await operator.get("/command", params={"uuid": uuid})).json()["items"]
+    assert sorted(line["enrollment"] for line in found) == ["A", "B"]
+    (only,) = (await operator.get("/command", params={"uuid": uuid, "id": "B"})).json()["items"]
+    assert only["enrollment"] == "B"
+    assert (await operator.get("/command?uuid=X")).json()["code"] == "command_unknown"
+    assert (await operator.get("/commands?limit=1")).json()["more"] is True
 
 
 async def test_one_device_is_shown_with_tokens_and_commands(
@@ -157,6 +189,40 @@ async def test_there_is_nothing_to_accept_where_nobody_contests(
         operator, "/device/accept-certificate", id="A", fingerprint="AB:" * 31 + "AB"
     )
     assert named.status_code == 200
+
+
+@pytest.mark.parametrize("fingerprint", ["AB", "AB:" * 32 + "AB", "g" * 64, "sha256 " + "a" * 64])
+async def test_a_fingerprint_that_no_certificate_has_is_refused(
+    house: House, operator: httpx.AsyncClient, fingerprint: str
+) -> None:
+    """It would wait for ever for a certificate that cannot come."""
+    await enroll(house, "A")
+    refused = await post(operator, "/device/accept-certificate", id="A", fingerprint=fingerprint)
+    assert (refused.status_code, refused.json()["code"]) == (400, "fingerprint_unusable")
+    assert "openssl" in refused.json()["hint"]
+
+
+async def test_a_name_in_force_is_not_taken_from_its_token_unasked(
+    house: House, operator: httpx.AsyncClient
+) -> None:
+    """A program that signs in with it would be shut out by somebody else's typing."""
+    ask = {"name": "munki", "scopes": ["read"]}
+    first = Secret((await post(operator, "/api-tokens", **ask)).json()["token"].encode())
+    refused = await post(operator, "/api-tokens", **ask)
+    assert (refused.status_code, refused.json()["code"]) == (409, "api_token_name_taken")
+    assert "--replace" in refused.json()["hint"]
+    assert (await house.tokens.identify(first)).name == "munki"
+    replaced = await post(operator, "/api-tokens", **ask, replace=True)
+    second = Secret(replaced.json()["token"].encode())
+    assert (await house.tokens.identify(second)).name == "munki"
+    with pytest.raises(ApiTokenUnknown):
+        await house.tokens.identify(first)
+
+
+async def test_a_name_is_free_once_its_token_has_expired(operator: httpx.AsyncClient) -> None:
+    ask = {"name": "munki", "scopes": ["read"]}
+    assert (await post(operator, "/api-tokens", **ask, valid_seconds=-1)).status_code == 200
+    assert (await post(operator, "/api-tokens", **ask)).status_code == 200
 
 
 async def test_a_push_of_an_unknown_device_says_so(operator: httpx.AsyncClient) -> None:

@@ -116,7 +116,8 @@ async def test_nothing_else_is(nano: Nano, path: str) -> None:
             response = await nano.client.get(path, headers=headers)
         assert response.status_code == 401
         assert response.headers["www-authenticate"] == 'Basic realm="nanomdm"'
-        assert response.text == "Unauthorized\n"
+        assert response.headers["content-type"] == "application/json"
+        assert response.text.startswith('{\n\t"error": "')
 
 
 async def test_any_user_name_will_do_and_bearer_too(nano: Nano) -> None:

@@ -119,7 +119,7 @@ def test_programs_without_a_token_are_asked_to_sign_in() -> None:
     response = render_problem(ApiTokenUnknown(), Door.NANO, request_id="r")
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == 'Basic realm="nanomdm"'
-    assert body(response) == "Unauthorized\n"
+    assert body(response).startswith('{\n\t"error": "The request carries no API token')
 
 
 def test_whoever_is_to_wait_is_told_for_how_long() -> None:

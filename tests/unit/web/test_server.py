@@ -214,10 +214,14 @@ async def test_a_body_slower_than_the_least_rate_is_closed() -> None:
                 await asyncio.sleep(0.005)
 
         dripping = asyncio.ensure_future(drip())
-        answer = await asyncio.wait_for(reader.read(), timeout=20)
+        try:
+            answer = await asyncio.wait_for(reader.read(), timeout=20)
+        except ConnectionResetError:
+            answer = b""  # a byte that crossed the close resets the connection, the answer with it
         dripping.cancel()
         writer.close()
-        assert status(answer) == 408
+        assert not answer or status(answer) == 408
+        await until(lambda: not house.listener.state.connections)
 
 
 async def test_a_receiver_that_does_not_read_its_answer_is_cut_off() -> None:

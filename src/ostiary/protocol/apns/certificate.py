@@ -42,7 +42,10 @@ class PushBundleTooLarge(TooLarge):
 class PushBundleUnreadable(Malformed):
     """The file holds no push certificate that can be read."""
 
-    hint = "Upload the PEM file that Apple's push certificates portal gave you, with the key if it is not ours."
+    hint = (
+        "Give the PEM file that Apple's push certificates portal gave you;"
+        " and its key with --key FILE, if `ostiary apns csr` did not make it."
+    )
 
 
 class PushKeyEncrypted(Refused):
@@ -54,7 +57,10 @@ class PushKeyEncrypted(Refused):
 class PushKeyMissing(Refused):
     """There is no private key for this certificate, neither in the file nor waiting here."""
 
-    hint = "Upload the key together with the certificate, or ask for a request here first: ostiary apns csr."
+    hint = (
+        "Give the key with --key FILE or in the certificate's own file,"
+        " or ask for a request here first: ostiary apns csr."
+    )
 
 
 class PushKeyMismatch(Refused):

@@ -10,7 +10,7 @@ from typing import Self
 from ostiary.ports.clock import Clock
 from ostiary.ports.storage import StorageFailed
 from ostiary.ports.trace import Trace, no_trace
-from ostiary.storage.errors import SchemaAltered, SchemaTooNew
+from ostiary.storage.errors import DatabaseMissing, SchemaAltered, SchemaTooNew
 from ostiary.storage.sqlite.api_tokens import SqliteApiTokens
 from ostiary.storage.sqlite.challenges import SqliteChallenges
 from ostiary.storage.sqlite.connection import StoreLock, create_private, open_writer
@@ -90,15 +90,19 @@ def open_sqlite(
     largest_batch: int = 256,
     seen_within_seconds: float = 30.0,
     migrations: Sequence[Migration] | None = None,
+    create: bool = True,
 ) -> SqliteStorage:
-    """Open the file, making it or bringing its schema up to date if need be.
+    """Open the file, making it (if `create`) or bringing its schema up to date if need be.
 
     Raises:
+        DatabaseMissing: it is missing or empty, and is not to be made.
         StoreIsOpen: another process has it.
         SchemaTooNew: a newer version has changed it.
         SchemaAltered: it went through a migration that is not ours.
         StorageFailed: the file cannot be opened or written.
     """
+    if not create:
+        _demand_contents(path)
     steps = shipped_migrations() if migrations is None else migrations
     try:
         lock = StoreLock(path)
@@ -126,6 +130,18 @@ def open_sqlite(
         trace=trace,
         seen_within_seconds=seen_within_seconds,
     )
+
+
+def _demand_contents(path: Path) -> None:
+    """Refuse what SQLite would take for a new database; before the lock, so that no file is left behind."""
+    try:
+        state = None if path.stat().st_size else "empty"
+    except FileNotFoundError:
+        state = "missing"
+    except OSError as error:
+        raise StorageFailed("the database cannot be opened", database=path) from error
+    if state is not None:
+        raise DatabaseMissing(f"The database {path} is {state}; this installation had one.")
 
 
 def _prepare(path: Path, clock: Clock, migrations: Sequence[Migration]) -> None:
