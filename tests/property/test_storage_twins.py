@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from typing_extensions import override
 
 from conformance.storage_twins import AnyStorage, assert_twins_agree
 from conformance.storage_values import (
@@ -461,7 +462,8 @@ class Twins(RuleBasedStateMachine):
         for other in self.others:
             self.run(assert_twins_agree(self.memory, other))
 
-    def teardown(self) -> None:  # type: ignore[explicit-override]  # typing.override came with 3.12
+    @override
+    def teardown(self) -> None:
         for other in self.others:
             self.run(other.close())
         self.run(self.server.take_back(self.url))

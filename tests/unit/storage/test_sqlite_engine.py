@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from typing_extensions import override
 
 from ostiary.ports.storage import StorageBusy, StorageFailed
 from ostiary.storage.errors import ChangeDoesNotFit
@@ -23,7 +24,8 @@ class Faulty(sqlite3.Connection):
 
     broken: ClassVar[set[str]] = set()
 
-    def execute(self, statement: str, /, *parameters: Any) -> sqlite3.Cursor:  # type: ignore[explicit-override]  # typing.override came with 3.12
+    @override
+    def execute(self, statement: str, /, *parameters: Any) -> sqlite3.Cursor:
         if statement in self.broken:
             raise sqlite3.OperationalError("disk I/O error")
         return super().execute(statement, *parameters)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from typing_extensions import override
+
 from ostiary.storage.errors import UnusableDatabaseUrl
 
 SCHEMES: Final = ("postgresql", "postgres")
@@ -25,7 +27,8 @@ class PostgresAddress:
     """False behind a transaction pooler, `?prepared=off`: a statement may meet another server process each time, so
     nothing is prepared, set for a session, or listened to."""
 
-    def __repr__(self) -> str:  # type: ignore[explicit-override]  # typing.override came with 3.12
+    @override
+    def __repr__(self) -> str:
         return f"{type(self).__name__}(pool_size={self.pool_size}, is_direct={self.is_direct})"
 
 
