@@ -59,7 +59,7 @@ class VerifiedIssuer:
 class DeviceAuthorities:
     """Verifies device certificates, and remembers which ones it has verified."""
 
-    def __init__(self, authorities: Iterable[TrustedAuthority], *, capacity: int = 16_384) -> None:
+    def __init__(self, authorities: Iterable[TrustedAuthority], *, capacity: int = 131_072) -> None:
         """Trust `authorities`; `capacity` bounds how many verified certificates are remembered.
 
         Raises:
@@ -75,7 +75,7 @@ class DeviceAuthorities:
             authority.certificate for authority in self._by_fingerprint.values()
         )
         self._capacity = capacity
-        self._verified: OrderedDict[str, VerifiedChain] = OrderedDict()
+        self._verified: OrderedDict[str, VerifiedIssuer] = OrderedDict()
 
     def verify(
         self,
@@ -97,24 +97,27 @@ class DeviceAuthorities:
         Source: check-in-and-commands.md 3.7 (fail-safe rule), 3.8 step 7.
         """
         name = fingerprint(leaf_der)
-        chain = self._verified.get(name)
-        if chain is None:
+        issuer = self._verified.get(name)
+        if issuer is None:
             chain = verify_chain(leaf_der, intermediates, self.anchors, now, accept_expired=True)
-            self._remember(name, chain)
-        if now > chain.not_after and not accept_expired:
-            raise CertificateExpired(fingerprint=name, not_after=chain.not_after.isoformat())
+            issuer = self._remember(chain)
+        if now > issuer.not_after and not accept_expired:
+            raise CertificateExpired(fingerprint=name, not_after=issuer.not_after.isoformat())
+        return issuer
+
+    def _remember(self, chain: VerifiedChain) -> VerifiedIssuer:
+        """Keep what the chain came to, without the certificate: a fleet's worth of these is in memory."""
         authority = self._by_fingerprint[chain.anchor_fingerprint]
-        return VerifiedIssuer(
-            fingerprint=name,
+        issuer = VerifiedIssuer(
+            fingerprint=chain.fingerprint,
             tenant=authority.tenant,
             is_ours=authority.is_ours,
             not_after=chain.not_after,
         )
-
-    def _remember(self, name: str, chain: VerifiedChain) -> None:
-        self._verified[name] = chain
+        self._verified[chain.fingerprint] = issuer
         if len(self._verified) > self._capacity:
             self._verified.popitem(last=False)
+        return issuer
 
 
 def load_authorities(path: Path, tenant: TenantId = DEFAULT_TENANT) -> tuple[TrustedAuthority, ...]:
