@@ -16,8 +16,15 @@ from ostiary.app import Served, open_house
 from ostiary.app import serve as serve_house
 from ostiary.cli.background import run_async
 from ostiary.cli.desk import DEFAULT_DATA, DataOption
+from ostiary.errors import Unavailable
 from ostiary.settings import Settings, load_settings
 from ostiary.web.journal import open_journal
+
+
+class ReadyFileUnusable(Unavailable):
+    """The ready file cannot be written."""
+
+    hint = "Make its directory first, or name another with --ready-file."
 
 
 def serve(
@@ -49,6 +56,8 @@ def serve(
             "certificate": tls_cert.absolute() if tls_cert else None,
             "key": tls_key.absolute() if tls_key else None,
         }
+    if ready_file is not None and not os.access(ready_file.absolute().parent, os.W_OK):
+        raise ReadyFileUnusable(path=ready_file)
     settings = load_settings(data, **flags)
     open_journal(settings.log.format, settings.log.level)
     _allow_many_connections()
