@@ -222,6 +222,9 @@ async def test_a_mac_is_not_locked_without_a_pin(house: House) -> None:
     await house.enqueue(mac.id, "DeviceLock", PIN="123456")
     await house.enqueue(phone.id, "DeviceLock")
     assert await mac.drain() == await phone.drain() == ["DeviceLock"]
+    raw = plist.encode({"Command": {"RequestType": "DeviceLock"}})
+    await house.desk.enqueue_raw([EnrollmentId(mac.id)], raw, OPERATOR, pushes=True)
+    assert await mac.drain() == ["DeviceLock"], "what somebody wrote by hand is sent as written"
 
 
 @pytest.mark.case("DL-05")

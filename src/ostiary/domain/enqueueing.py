@@ -81,8 +81,8 @@ class Order:
     payload: SealedValue
     source: str
     pushes: bool
-    has_pin: bool
-    """Whether the command carries a PIN; a Mac is not locked without one."""
+    lacks_pin: bool
+    """A command of ours without a PIN: no Mac is locked by it. What somebody wrote by hand is their business."""
     now: datetime
 
 
@@ -109,7 +109,7 @@ def apply_order(seen: Snapshot, enrollment_id: EnrollmentId, order: Order) -> Ch
         raise CommandUuidTaken(enrollment_id=enrollment_id)
     device = seen.device or channel
     require_suitable(channel, device, order.request_type)
-    if order.request_type == DEVICE_LOCK and is_macos(device) and not order.has_pin:
+    if order.request_type == DEVICE_LOCK and is_macos(device) and order.lacks_pin:
         raise PinMissing(enrollment_id=enrollment_id)
     nature = nature_of(order.request_type)
     is_clear = order.request_type == CLEAR_PASSCODE

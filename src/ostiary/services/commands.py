@@ -75,7 +75,7 @@ class CommandDesk:
         if len(uuid) > LONGEST_COMMAND_UUID or not uuid.isprintable():
             raise CommandUuidUnusable(field="CommandUUID")
         command = _typed(raw.request_type, raw.command.as_mapping())
-        return await self.enqueue(targets, command, caller, pushes=pushes, uuid=uuid)
+        return await self.enqueue(targets, command, caller, pushes=pushes, uuid=uuid, by_hand=True)
 
     async def enqueue(
         self,
@@ -85,6 +85,7 @@ class CommandDesk:
         *,
         pushes: bool = True,
         uuid: CommandUuid | None = None,
+        by_hand: bool = False,
     ) -> Enqueued:
         """Queue one command for each target, under one CommandUUID; each target is decided by itself.
 
@@ -104,7 +105,7 @@ class CommandDesk:
             payload=self._sealed(caller.tenant, uuid, command),
             source=caller.name,
             pushes=pushes,
-            has_pin="PIN" in command,
+            lacks_pin=not by_hand and "PIN" not in command,
             now=self._clock.now(),
         )
         unique = tuple(dict.fromkeys(targets))

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -136,12 +137,19 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def door(template: Path, tmp_path: Path) -> AsyncIterator[Door]:
     """An Ostiary that trusts one foreign authority and holds one push topic."""
+    async with open_door(template, tmp_path) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def open_door(template: Path, tmp_path: Path, **flags: Any) -> AsyncIterator[Door]:
+    """As the fixture, with more settings."""
     data = copy_installation(template, tmp_path / "data")
     authority = issue(
         "a foreign authority", key=rsa_key(0), authority=True, ends_at=NOW + timedelta(days=60)
     )
     (data / "foreign.pem").write_bytes(authority.certificate.public_bytes(Encoding.PEM))
-    settings = load_settings(data, trust_ca=[data / "foreign.pem"])
+    settings = load_settings(data, trust_ca=[data / "foreign.pem"], **flags)
     async with open_house(settings, MovedClock(NOW)) as house:
         certificate = PushCertificate(
             topic=Topic(TOPIC),
