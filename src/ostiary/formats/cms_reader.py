@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -227,8 +228,9 @@ def _signer_certificate(
     raise SignerCertificateMissing
 
 
+@lru_cache(maxsize=4096)
 def _issuer_and_serial(certificate: bytes) -> bytes:
-    """Issuer and serial of a certificate, encoded as a signer names them."""
+    """Issuer and serial of a certificate, encoded as a signer names them; remembered, for devices come again."""
     try:
         outer = expect(certificate, 0, len(certificate), der.SEQUENCE)
         body = expect(certificate, outer.start, outer.stop, der.SEQUENCE)

@@ -31,6 +31,7 @@ class PrometheusMeter:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no types for it
         self.registry = CollectorRegistry()
         self._request_types: set[str] = set()
+        self._checkin_by_words: dict[tuple[str, str], Counter] = {}
         self._checkins = Counter(
             "ostiary_checkin",
             "Check-in messages and command reports answered.",
@@ -67,8 +68,12 @@ class PrometheusMeter:
         )
 
     def checkin(self, message: str, result: str, seconds: float) -> None:
-        """Count one answered message."""
-        self._checkins.labels(message, result).inc()
+        """Count one answered message; both words come from closed lists, so the counters are kept at hand."""
+        kept = self._checkin_by_words.get((message, result))
+        if kept is None:
+            kept = self._checkins.labels(message, result)
+            self._checkin_by_words[message, result] = kept
+        kept.inc()
         self._checkin_seconds.observe(seconds)
 
     def command_closed(self, request_type: str, state: str) -> None:
