@@ -47,6 +47,8 @@ _COMMANDS: Final = {
     "hand_outs": "SENT",
 }
 
+_ALERTS: Final = {"kind": "ALERT", "count": "TIMES", "last": "LAST", "sentence": "WHAT TO DO"}
+
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit.")]
 OutputOption = Annotated[Form, OUTPUT]
 
@@ -74,7 +76,7 @@ def show_device(
     data: DataOption = DEFAULT_DATA,
     output: OutputOption = Form.TABLE,
 ) -> None:
-    """Show all that is known of one device: its relationships, certificates, tokens and waiting commands.
+    """Show all that is known of one device: its relationships, certificates, tokens, waiting commands, alerts.
 
     Example: ostiary device show 4C0E7700-0000-4000-8000-000000000001
     """
@@ -90,6 +92,7 @@ def show_device(
         ("certificates", _CERTIFICATES),
         ("tokens", _TOKENS),
         ("commands", _COMMANDS),
+        ("alerts", _ALERTS),
     ):
         if found[part]:
             print_list(found[part], columns, Form.TABLE)

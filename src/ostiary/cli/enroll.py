@@ -10,7 +10,7 @@ from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
 from ostiary.cli.durations import duration
 from ostiary.cli.failure import Exit
 from ostiary.cli.output import OUTPUT, Form, print_facts, print_list, say
-from ostiary.protocol.mdm.profile_linter import Severity, lint_profile
+from ostiary.protocol.mdm.profile_linter import Severity, compare_for_renewal, lint_profile
 
 app = typer.Typer(help="How devices come in.", no_args_is_help=True)
 
@@ -55,6 +55,14 @@ def lint(
     profile: Annotated[
         Path, typer.Argument(help="A .mobileconfig, signed or not.", exists=True, dir_okay=False)
     ],
+    installed: Annotated[
+        Path | None,
+        typer.Option(
+            help="The profile on the devices: say also what would keep this one from renewing it.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     output: Annotated[Form, OUTPUT] = Form.TABLE,
 ) -> None:
     """Name what an enrollment profile lacks: a missing capability is why tokens never arrive.
@@ -64,6 +72,8 @@ def lint(
     Example: ostiary enroll lint enroll.mobileconfig
     """
     findings = lint_profile(profile.read_bytes(), now=SystemClock().now())
+    if installed is not None:
+        findings += compare_for_renewal(installed.read_bytes(), profile.read_bytes())
     rows = [
         {"severity": finding.severity.value, "key": finding.key, "finding": finding.sentence}
         for finding in findings

@@ -18,10 +18,6 @@ class CommandState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
-    @property
-    def is_live(self) -> bool:
-        return self in (self.QUEUED, self.SENT, self.DEFERRED)
-
 
 class Priority(IntEnum):
     """Who goes first; smaller is sooner. Ties go by the time of enqueueing."""

@@ -1,13 +1,10 @@
 """Reading request bodies within bounds: a bound for each request, and a budget for all of them together."""
 
-from typing import Final, Self
+from typing import Self
 
 from starlette.requests import Request
 
 from ostiary.errors import Malformed, TooLarge, Unavailable
-
-PEEK_BYTES: Final = 64 * 1024
-"""What may be read of a body before its sender is known to hold one of our certificates."""
 
 
 class BodyTooLarge(TooLarge):
@@ -42,10 +39,9 @@ class BodyBudget:
 
 
 class BodyReader:
-    """Reads one body in two stages, so that a stranger is heard before he is believed.
+    """Reads one body, once its sender is known to hold a certificate that we trust.
 
         with BodyReader(request, budget) as body:
-            start = await body.up_to(PEEK_BYTES)  # enough to check who signs
             whole = await body.rest(limit=16 * 1024 * 1024)
 
     The budget is held until the `with` ends.  (check-in-and-commands.md 3.9)
@@ -65,12 +61,6 @@ class BodyReader:
     def __exit__(self, *_exc: object) -> None:
         self._budget.give_back(len(self._read))
         self._read = bytearray()
-
-    async def up_to(self, size: int) -> bytes:
-        """The first bytes of the body: at least `size`, unless the whole is shorter, and little more."""
-        while not self._is_whole and len(self._read) < size:
-            await self._read_on()
-        return bytes(self._read)
 
     async def rest(self, limit: int) -> bytes:
         """The whole body.

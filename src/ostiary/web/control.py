@@ -183,6 +183,11 @@ class Control:
                 "certificates": [lines.binding_line(binding) for binding in bindings],
                 "tokens": [lines.token_line(record, now) for record in current],
                 "commands": [lines.command_line(line) for line in commands],
+                "alerts": [
+                    lines.alert_line(line)
+                    for line in await reports.list_alerts(tenant, limit=MOST_LINES)
+                    if line.alert.subject == enrollment_id
+                ],
             }
         )
 

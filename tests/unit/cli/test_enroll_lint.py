@@ -6,6 +6,8 @@ import pytest
 
 from ostiary.cli import enroll
 from ostiary.cli.main import run
+from ostiary.formats.mobileconfig import render_profile
+from ostiary.formats.plist import PlistValue
 
 
 def test_a_profile_without_fault_is_said_to_be_so(
@@ -19,3 +21,24 @@ def test_a_profile_without_fault_is_said_to_be_so(
     assert capfd.readouterr() == ("", "Nothing to complain about.\n")
     assert run(["enroll", "lint", str(profile), "-o", "json"]) == 0
     assert capfd.readouterr() == ("[]\n", "")
+
+
+def test_a_profile_is_compared_with_the_one_on_the_devices(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """check-in-and-commands.md 6.1, EN-01: a right added by a renewal makes devices reject it."""
+    profiles = []
+    for rights in (4095, 8191):
+        mdm: dict[str, PlistValue] = {"PayloadType": "com.apple.mdm", "AccessRights": rights}
+        profile = tmp_path / f"{rights}.mobileconfig"
+        profile.write_bytes(
+            render_profile({"PayloadType": "Configuration", "PayloadContent": [mdm]})
+        )
+        profiles.append(str(profile))
+    installed, renewal = profiles
+    run(["enroll", "lint", renewal, "-o", "csv"])
+    alone = capfd.readouterr().out
+    run(["enroll", "lint", renewal, "--installed", installed, "-o", "csv"])
+    compared = capfd.readouterr().out
+    assert compared.startswith(alone)
+    assert "AccessRights" in compared.removeprefix(alone)

@@ -9,6 +9,9 @@ import pytest
 from enrolled import enroll
 from installation import URL
 from ostiary.app import House
+from ostiary.domain.decision import Alert, Ask, ByName, Change
+from ostiary.domain.token import DEFAULT_TENANT
+from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.secret import Secret
 from ostiary.services.api_tokens import ApiTokenUnknown
 
@@ -273,3 +276,19 @@ async def test_an_identity_is_renewed_only_where_the_profile_came_from_us(
     refused = await post(operator, "/identities/renew", id="A")
     assert refused.json()["code"] == "profile_not_ours"
     assert (await post(operator, "/identities/renew", id="NOBODY")).status_code == 404
+
+
+async def test_a_device_is_shown_with_what_somebody_should_look_at(
+    house: House, operator: httpx.AsyncClient
+) -> None:
+    """The hints send people to `ostiary device show`; another device's alerts are not there."""
+    await enroll(house, "A")
+    await enroll(house, "B")
+    alert = Alert(tenant=DEFAULT_TENANT, subject="A", kind="contested", sentence="Look at it.")
+    who = ByName(tenant=DEFAULT_TENANT, enrollment_id=EnrollmentId("A"))
+    await house.storage.enrollments.decide(
+        Ask(who=who), lambda _seen: Change(at=house.clock.now(), answer=None, alerts=(alert,))
+    )
+    (shown,) = (await operator.get("/device", params={"id": "A"})).json()["alerts"]
+    assert (shown["kind"], shown["sentence"], shown["count"]) == ("contested", "Look at it.", 1)
+    assert (await operator.get("/device", params={"id": "B"})).json()["alerts"] == []
