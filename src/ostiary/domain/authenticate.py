@@ -58,7 +58,7 @@ class EnrollmentWasReleased(Refused):
 class TooManyContenders(Refused):
     """Too many certificates claim this enrollment at once."""
 
-    hint = "Look at `ostiary device show`, then accept one certificate or release the enrollment."
+    hint = "Look at `ostiary device show`, then accept one certificate, or keep the one in use with `ostiary device keep-certificate`."
 
 
 AuthenticateAnswer = Accepted | Goodbye | Refusal

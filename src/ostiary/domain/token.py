@@ -29,7 +29,6 @@ class TokenKind(StrEnum):
     BOOTSTRAP = "bootstrap"
     IDENTITY = "identity"
     ENROLLMENT_CHALLENGE = "enrollment-challenge"
-    ACCESS = "access"
     API_TOKEN = "api-token"  # noqa: S105 - the name of a kind, not a token
     PUSH_CERTIFICATE = "push-certificate"
 
@@ -49,7 +48,6 @@ FORM_OF: Final[Mapping[TokenKind, Form]] = MappingProxyType(
         TokenKind.BOOTSTRAP: Form.SEALED,
         TokenKind.IDENTITY: Form.PUBLIC,
         TokenKind.ENROLLMENT_CHALLENGE: Form.DIGEST,
-        TokenKind.ACCESS: Form.DIGEST,
         TokenKind.API_TOKEN: Form.DIGEST,
         TokenKind.PUSH_CERTIFICATE: Form.SEALED,
     }
