@@ -114,7 +114,7 @@ def test_a_request_under_way_is_answered_before_the_end(data: Path) -> None:
             while True:  # no more connections are taken, and this one lives
                 try:
                     socket.create_connection(("127.0.0.1", server.port)).close()
-                except ConnectionError:  # refused; or reset, if it stood in the line when that was closed
+                except ConnectionError:  # refused, or reset while it stood in line
                     break
             device.sendall(b"=A")
             assert device.recv(4096).startswith(b"HTTP/1.1 403")
