@@ -54,6 +54,7 @@ def postgres_server() -> Iterator["PostgresServer"]:
 @pytest.fixture
 def postgres_url(postgres_server: "PostgresServer") -> Iterator[str]:
     """The URL of an empty database with our schema, of this test alone."""
+    postgres_server.restart()  # if a test that killed it failed before it could bring it back
     url = asyncio.run(postgres_server.lend_database())
     yield url
     asyncio.run(postgres_server.take_back(url))

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -98,14 +98,18 @@ class PostgresServer:
         self._given_back.append(url)
 
     def kill(self) -> None:
-        """As when the power fails: nothing is said to anybody."""
+        """As when the power fails: nothing is said to anybody, and none of its processes answers one more time."""
         if self._process is not None:
-            self._process.kill()
+            for pid in self._stopped_processes():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 
     def restart(self) -> None:
-        """Start it, again or for the first time; it recovers what was committed."""
+        """Start it, again or for the first time, unless it runs; it recovers what was committed."""
+        if self._process is not None and self._process.poll() is None:
+            return
         while not self._start():
             # What a killed server leaves behind holds its memory for a moment.
             time.sleep(0.02)
@@ -113,18 +117,13 @@ class PostgresServer:
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
         """As when the machine under it hangs: connections stay, and nobody answers."""
-        connection = await asyncpg.connect(self.url("postgres"))
-        own = connection.get_server_pid()
-        found = await connection.fetch("SELECT pid FROM pg_stat_activity")
-        await connection.close()
-        pids = [self.pid, *(pid for (pid,) in found if pid != own)]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+        pids = self._stopped_processes()
         try:
             yield
         finally:
             for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def stop(self) -> None:
         """End it and forget all it held."""
@@ -136,6 +135,15 @@ class PostgresServer:
             self._process.wait()
             self._process = None
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _stopped_processes(self) -> list[int]:
+        """All its processes, the one that starts the others first; they were sent SIGSTOP, so there will be no more."""
+        os.kill(self.pid, signal.SIGSTOP)
+        pids = [self.pid, *_children_of(self.pid)]
+        for pid in pids[1:]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        return pids
 
     def _start(self) -> bool:
         options = [part for name, value in OPTIONS.items() for part in ("-c", f"{name}={value}")]
@@ -175,6 +183,17 @@ class PostgresServer:
             await connection.execute(statement)
         finally:
             await connection.close()
+
+
+def _children_of(pid: int) -> list[int]:
+    """The processes that it started and that live; not every kernel keeps a list of them."""
+    found = []
+    for stat_file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # "1234 (any name) S 1 …": the fourth field is the parent.
+            if int(stat_file.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(stat_file.parent.name))
+    return found
 
 
 def _unprivileged(folder: Path) -> dict[str, Any]:
