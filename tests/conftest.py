@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Before anything of the project's is imported: values that nobody may change refuse to be changed. (values.py)
+os.environ["OSTIARY_FREEZE_VALUES"] = "1"
+
 from tools.cases import case_ids, documented_cases, unknown_ids
 
 # The short form plays the same examples each time, so that a guest's first run never fails by chance; the long form

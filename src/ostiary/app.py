@@ -365,7 +365,7 @@ def _wire(
             ),
             commands=CommandChannel(storage.enrollments, sealer, clock, policies.current, meter),
             proxies=ProxyTrust(
-                header=(settings.proxy.certificate_header or "").lower(),
+                header=(settings.proxy.certificate_header or "").lower().encode("latin-1"),
                 networks=tuple(ip_network(network) for network in settings.proxy.trusted)
                 if settings.proxy.certificate_header
                 else (),

@@ -1,10 +1,9 @@
 """What a decision about a device's message comes to, before anybody speaks HTTP."""
 
-from dataclasses import dataclass
-
 from ostiary.domain.command import LiveCommand
 from ostiary.domain.token import RecordId, TokenRecord
 from ostiary.errors import OstiaryError
+from ostiary.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What an Authenticate means: a first enrollment, a proven renewal, a new start, or a contest. (2.3, 2.4)"""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -32,6 +32,7 @@ from ostiary.domain.visitor import DeviceIdentity
 from ostiary.domain.wake import RENEWAL_QUIET
 from ostiary.errors import Refused
 from ostiary.protocol.mdm.checkin import Authenticate
+from ostiary.values import dataclass
 
 MOST_CONTENDERS: Final = 7
 """Newcomers that may contest one enrollment at a time; more are refused until an operator has looked."""

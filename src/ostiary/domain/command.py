@@ -1,11 +1,11 @@
 """A command in the queue, its life, and the words for its priority."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
 from ostiary.domain.token import SealedValue
 from ostiary.protocol.mdm.connect import CommandUuid
+from ostiary.values import dataclass
 
 
 class CommandState(StrEnum):

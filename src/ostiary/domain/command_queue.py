@@ -1,6 +1,6 @@
 """One command queue per channel: what a report does to it, and which command goes out next. (3.3 to 3.6)"""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from ostiary.domain import alerts, wake
@@ -25,6 +25,7 @@ from ostiary.domain.user_login import require_session
 from ostiary.domain.visitor import DeviceIdentity
 from ostiary.protocol.mdm.connect import ConnectReport, Status
 from ostiary.protocol.mdm.device_information import decode_device_information, learn
+from ostiary.values import dataclass
 
 ReportAnswer = Accepted | Declined | Goodbye | HandOut
 

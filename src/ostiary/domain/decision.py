@@ -1,6 +1,5 @@
 """What a decision is made of: what it asks to see, what it is shown, and the change it answers with."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -18,6 +17,7 @@ from ostiary.domain.token import (
 from ostiary.protocol.mdm.checkin import Topic
 from ostiary.protocol.mdm.connect import CommandUuid
 from ostiary.protocol.mdm.identity import Channel, EnrollmentId
+from ostiary.values import dataclass
 
 AnswerT = TypeVar("AnswerT")
 AnswerT_co = TypeVar("AnswerT_co", covariant=True)

@@ -1,6 +1,5 @@
 """An enrollment row: one relationship with one device, or one user channel on it."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import NewType
@@ -8,6 +7,7 @@ from typing import NewType
 from ostiary.domain.token import Fingerprint, KeyedDigest, TenantId, TokenKind, TokenPointer
 from ostiary.protocol.mdm.checkin import DeviceFacts, Topic
 from ostiary.protocol.mdm.identity import EnrollmentId, EnrollmentType
+from ostiary.values import dataclass
 
 EnrollmentKey = NewType("EnrollmentKey", str)
 """32 hex digits: one relationship. A contested newcomer with the same enrollment id has a key of its own."""

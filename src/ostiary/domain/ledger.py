@@ -1,6 +1,6 @@
 """How generations follow each other: equal values move the arrival time only, others append."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 
 from ostiary.domain.enrollment import Enrollment
@@ -17,6 +17,7 @@ from ostiary.domain.token import (
     TokenStep,
 )
 from ostiary.domain.visitor import DeviceIdentity
+from ostiary.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

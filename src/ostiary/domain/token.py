@@ -1,11 +1,12 @@
 """The ledger's words: a token record, its kind, form, state, and how a generation follows another."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, NewType
+
+from ostiary.values import dataclass
 
 TenantId = NewType("TenantId", str)
 Holder = NewType("Holder", str)

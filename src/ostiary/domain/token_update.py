@@ -1,6 +1,6 @@
 """What a TokenUpdate means: the rules TU-1 to TU-20, the centre of the product."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -27,6 +27,7 @@ from ostiary.domain.visitor import DeviceIdentity
 from ostiary.domain.wake import first_wake
 from ostiary.protocol.mdm.checkin import TokenUpdate
 from ostiary.protocol.mdm.identity import EnrollmentType
+from ostiary.values import dataclass
 
 TokenUpdateAnswer = Accepted | Declined | Goodbye | Refusal
 

@@ -1,9 +1,10 @@
 """A Mac's network user logs in: the exchange of UserAuthenticate, and the session that follows. (1.5)"""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
+from ostiary.domain import alerts
 from ostiary.domain.answer import Accepted, Declined, Goodbye, LoginChallenge, LoginDecided
 from ostiary.domain.decision import Change, Snapshot
 from ostiary.domain.enrollment import Enrollment, EnrollmentKey, Standing, State, UserSession
@@ -13,6 +14,7 @@ from ostiary.domain.token import KeyedDigest
 from ostiary.domain.visitor import DeviceIdentity
 from ostiary.protocol.mdm.checkin import DeviceFacts, UserAuthenticate
 from ostiary.protocol.mdm.identity import Channel
+from ostiary.values import dataclass
 
 LoginAnswer = Accepted | Declined | Goodbye | LoginChallenge | LoginDecided
 
@@ -64,6 +66,8 @@ def apply_login(seen: Snapshot, login: Login) -> Change[LoginAnswer]:
         raise EnrollmentIsOut(enrollment_id=device.id)
     if login.policy.user_login is UserLogin.DECLINE:
         return Change(at=login.now, answer=Declined())
+    if (declined := no_room(seen, device, login.policy, login.now)) is not None:
+        return declined
     before = seen.channel or begin_user_channel(
         device, login.message.channel, login.key, login.now, names=login.message
     )
@@ -107,6 +111,16 @@ def require_session(channel: Enrollment, auth_token: KeyedDigest | None) -> bool
     if session is None:
         return auth_token is None
     return session.auth_token is not None and session.auth_token == auth_token
+
+
+def no_room(
+    seen: Snapshot, device: Enrollment, policy: Policy, now: datetime
+) -> Change[Declined] | None:
+    """None if one more user channel may begin on the device; else the change that declines its user. (docs/decisions/0016)"""
+    if seen.channel is not None or seen.users < policy.most_user_channels:
+        return None
+    raised = (alerts.too_many_users(device, seen.users),)
+    return Change(at=now, answer=Declined(), alerts=raised)
 
 
 def begin_user_channel(

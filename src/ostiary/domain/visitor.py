@@ -1,9 +1,9 @@
 """Who stands at the door, once the certificate is verified and the signature proven."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from ostiary.domain.token import Fingerprint, TenantId
+from ostiary.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

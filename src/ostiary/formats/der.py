@@ -84,7 +84,7 @@ def children(buffer: bytes, start: int, stop: int, *, at_most: int) -> list[Elem
             raise NotDer("a structure has too many elements")
         element = read_element(buffer, start, stop)
         found.append(element)
-        start = element.stop
+        start = element[3]
     return found
 
 

@@ -1,11 +1,11 @@
 """Sealing: the one way a secret value reaches the disk."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from ostiary.domain.token import Holder, KeyedDigest, RecordId, SealedValue, TenantId
 from ostiary.errors import Unavailable
 from ostiary.secret import Secret
+from ostiary.values import dataclass
 
 
 class SealBroken(Unavailable):

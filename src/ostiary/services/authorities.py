@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from ostiary.formats.x509 import (
     fingerprint,
     verify_chain,
 )
+from ostiary.values import dataclass
 
 _LARGEST_FILE: Final = 1024 * 1024
 

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable
+from datetime import datetime
 from uuid import uuid4
 
 import structlog
@@ -51,6 +52,7 @@ from ostiary.secret import Secret
 from ostiary.services.adoption import adopt
 from ostiary.services.declarations import answer_declarative_management
 from ostiary.services.farewell import say_goodbye
+from ostiary.services.identifiers import new_identifier
 from ostiary.services.minted_tokens import refuse_to_mint
 from ostiary.services.network_users import NetworkUsers
 from ostiary.services.reply import Farewell, Media, Reply, UserIsNotManaged
@@ -119,11 +121,12 @@ class CheckinService:
     async def _authenticate(
         self, identity: DeviceIdentity, message: Authenticate
     ) -> Reply | Farewell:
+        now = self._clock.now()
         arrival = Arrival(
             message=message,
             identity=identity,
-            key=EnrollmentKey(uuid4().hex),
-            now=self._clock.now(),
+            key=EnrollmentKey(new_identifier(now)),
+            now=now,
         )
         ask = Ask(who=_by(identity, message.channel), relationships=True, topic=message.topic)
         change = await self._ask(ask, lambda seen: apply_authenticate(seen, arrival))
@@ -138,20 +141,21 @@ class CheckinService:
             encode_push_value(message.push.token.reveal(), message.push.magic.reveal())
         )
         keeps_unlock = message.unlock_token is not None and not message.channel.is_user_channel
+        now = self._clock.now()
         update = Update(
             message=message,
             identity=identity,
-            push=self._sealed(identity, message.channel.id, TokenKind.PUSH, address),
+            push=self._sealed(identity, message.channel.id, TokenKind.PUSH, address, now),
             unlock=self._sealed(
-                identity, message.channel.id, TokenKind.UNLOCK, message.unlock_token
+                identity, message.channel.id, TokenKind.UNLOCK, message.unlock_token, now
             )
             if keeps_unlock and message.unlock_token is not None
             else None,
             auth_token=self._digest(identity, message.auth_token),
-            key=EnrollmentKey(uuid4().hex),
+            key=EnrollmentKey(new_identifier(now)),
             seed=uuid4(),
             policy=self._policy(),
-            now=self._clock.now(),
+            now=now,
         )
         self._trace("sealed")
         ask = Ask(
@@ -170,15 +174,16 @@ class CheckinService:
         self, identity: DeviceIdentity, message: UserAuthenticate
     ) -> Reply | Farewell:
         token = Secret(secrets.token_urlsafe(32).encode())
+        now = self._clock.now()
         login = Login(
             message=message,
             identity=identity,
             nonce=secrets.token_hex(16),
             auth_token=self._sealer.digest(identity.tenant, token),
             answered=self._network_users.prove(message.digest_response),
-            key=EnrollmentKey(uuid4().hex),
+            key=EnrollmentKey(new_identifier(now)),
             policy=self._policy(),
-            now=self._clock.now(),
+            now=now,
         )
         change = await self._ask(
             Ask(who=_by(identity, message.channel)), lambda seen: apply_login(seen, login)
@@ -197,11 +202,13 @@ class CheckinService:
         self, identity: DeviceIdentity, message: SetBootstrapToken
     ) -> Reply | Farewell:
         token = None
+        now = self._clock.now()
         if message.bootstrap_token is not None:
             holder = message.channel.id if message.channel else await self._bound_id(identity)
-            token = self._sealed(identity, holder, TokenKind.BOOTSTRAP, message.bootstrap_token)
+            token = self._sealed(
+                identity, holder, TokenKind.BOOTSTRAP, message.bootstrap_token, now
+            )
         self._trace("sealed")
-        now = self._clock.now()
         change = await self._ask(
             Ask(who=_by(identity, message.channel)),
             lambda seen: apply_set(seen, message.channel, token, identity, now),
@@ -298,9 +305,14 @@ class CheckinService:
         return change.answer
 
     def _sealed(
-        self, identity: DeviceIdentity, holder: EnrollmentId, kind: TokenKind, value: Secret
+        self,
+        identity: DeviceIdentity,
+        holder: EnrollmentId,
+        kind: TokenKind,
+        value: Secret,
+        now: datetime,
     ) -> SealedToken:
-        record_id = RecordId(secrets.token_hex(16))
+        record_id = RecordId(new_identifier(now))
         label = SealLabel(
             tenant=identity.tenant, holder=Holder(holder), kind=kind, record_id=record_id
         )

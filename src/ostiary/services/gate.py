@@ -2,7 +2,6 @@
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from ostiary.domain.policy import Policy
@@ -13,6 +12,7 @@ from ostiary.formats import base64
 from ostiary.formats.cms import PublicKeys, SignedMessage, read_signed
 from ostiary.ports.clock import Clock
 from ostiary.services.authorities import DeviceAuthorities, VerifiedIssuer
+from ostiary.values import dataclass
 
 LARGEST_SIGNATURE: Final = 24 * 1024
 """Characters of an Mdm-Signature; devices send two to four thousand. (3.9)"""
@@ -36,8 +36,8 @@ class IdentitiesDiffer(Refused):
 class Presented:
     """What a request brings to say who sent it. A proxy's certificate counts only if the proxy is trusted."""
 
-    signature: str | None
-    """The value of `Mdm-Signature`."""
+    signature: bytes | None
+    """The value of `Mdm-Signature`, base64."""
     proxy_certificate: bytes | None
     """DER, from a trusted proxy's header."""
 
@@ -95,7 +95,7 @@ class DeviceGate:
             return self._visitor(presented.proxy_certificate, (), None)
         raise IdentityMissing
 
-    def _by_signature(self, header: str, proxy_certificate: bytes | None) -> Visitor:
+    def _by_signature(self, header: bytes, proxy_certificate: bytes | None) -> Visitor:
         if len(header) > LARGEST_SIGNATURE:
             raise SignatureTooLarge(limit_characters=LARGEST_SIGNATURE)
         signed = read_signed(

@@ -1,10 +1,10 @@
 """What a device is answered, before anybody says it in HTTP."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
 from ostiary.errors import Declined
+from ostiary.values import dataclass
 
 
 class Media(StrEnum):

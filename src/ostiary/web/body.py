@@ -3,6 +3,7 @@
 from typing import Self
 
 from starlette.requests import Request
+from starlette.types import Receive
 
 from ostiary.errors import Malformed, TooLarge, Unavailable
 
@@ -41,26 +42,29 @@ class BodyBudget:
 class BodyReader:
     """Reads one body, once its sender is known to hold a certificate that we trust.
 
-        with BodyReader(request, budget) as body:
+        with BodyReader(receive, budget, announced_bytes=None) as body:
             whole = await body.rest(limit=16 * 1024 * 1024)
 
     The budget is held until the `with` ends.  (check-in-and-commands.md 3.9)
     """
 
-    def __init__(self, request: Request, budget: BodyBudget) -> None:
-        self._receive = request.receive
+    __slots__ = ("_announced_bytes", "_budget", "_held_bytes", "_receive")
+
+    def __init__(
+        self, receive: Receive, budget: BodyBudget, *, announced_bytes: int | None
+    ) -> None:
+        """`announced_bytes` is the Content-Length, None for a chunked body."""
+        self._receive = receive
         self._budget = budget
-        self._read = bytearray()
-        self._is_whole = False
-        self.announced_bytes = _announced(request)
-        """Content-Length; None for a chunked body."""
+        self._announced_bytes = announced_bytes
+        self._held_bytes = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._budget.give_back(len(self._read))
-        self._read = bytearray()
+        self._budget.give_back(self._held_bytes)
+        self._held_bytes = 0
 
     async def rest(self, limit: int) -> bytes:
         """The whole body.
@@ -70,22 +74,28 @@ class BodyReader:
             TooManyBodies: the budget of all requests is used up.
             SenderGone: the connection ended before the body did.
         """
-        if self.announced_bytes is not None and self.announced_bytes > limit:
+        if self._announced_bytes is not None and self._announced_bytes > limit:
             raise BodyTooLarge(limit_bytes=limit)
-        while not self._is_whole and len(self._read) <= limit:
-            await self._read_on()
-        if len(self._read) > limit:
-            raise BodyTooLarge(limit_bytes=limit)
-        return bytes(self._read)
+        chunk, is_whole = await self._next(limit)
+        if is_whole:
+            return chunk
+        read = bytearray(chunk)
+        while not is_whole:
+            chunk, is_whole = await self._next(limit)
+            read += chunk
+        return bytes(read)
 
-    async def _read_on(self) -> None:
+    async def _next(self, limit: int) -> tuple[bytes, bool]:
+        """What has arrived since, held in the budget, and whether that was all."""
         message = await self._receive()
         if message["type"] != "http.request":
             raise SenderGone
         chunk: bytes = message.get("body", b"")
         self._budget.take(len(chunk))
-        self._read += chunk
-        self._is_whole = not message.get("more_body", False)
+        self._held_bytes += len(chunk)
+        if self._held_bytes > limit:
+            raise BodyTooLarge(limit_bytes=limit)
+        return chunk, not message.get("more_body", False)
 
 
 async def read_body(request: Request, *, limit: int, budget: BodyBudget) -> bytes:
@@ -94,11 +104,13 @@ async def read_body(request: Request, *, limit: int, budget: BodyBudget) -> byte
     Raises:
         BodyTooLarge, TooManyBodies, SenderGone: as `BodyReader.rest`.
     """
-    with BodyReader(request, budget) as body:
+    length = request.headers.get("content-length")
+    announced = None if length is None else announced_bytes(length.encode("latin-1"))
+    with BodyReader(request.receive, budget, announced_bytes=announced) as body:
         return await body.rest(limit)
 
 
-def _announced(request: Request) -> int | None:
+def announced_bytes(length: bytes) -> int | None:
+    """The number in a Content-Length."""
     # The HTTP parser has refused what is not a number, or stands beside a transfer encoding.
-    length = request.headers.get("content-length")
-    return int(length) if length is not None and length.isdecimal() else None
+    return int(length) if length.isdigit() else None

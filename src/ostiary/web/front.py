@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ostiary.web.journal import about_request
 from ostiary.web.problems import Door, log_problem, render_problem
 
 _log = structlog.get_logger()
@@ -65,9 +66,12 @@ class FrontDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        started = time.perf_counter()
         request_id = f"{next(self._request_numbers):016x}"
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        with about_request(request_id):
+            await self._answer(request_id, scope, receive, send)
+
+    async def _answer(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
         answer = _Answer(send)
         place = self._find(scope)
         try:
@@ -87,7 +91,6 @@ class FrontDoor:
                 status=answer.status,
                 dur_ms=round((time.perf_counter() - started) * 1000, 2),
             )
-            structlog.contextvars.clear_contextvars()
 
     async def _lead(self, place: _Place | None, scope: Scope, receive: Receive, send: Send) -> None:
         if place is None:

@@ -2,15 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-import structlog
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
 
 from ostiary.domain.visitor import DeviceIdentity
 from ostiary.errors import OstiaryError, TooLarge
@@ -25,18 +22,21 @@ from ostiary.services.declarations import DeclarationMissing
 from ostiary.services.gate import DeviceGate
 from ostiary.services.reply import Farewell, Media, Reply
 from ostiary.web.body import BodyBudget, BodyReader
-from ostiary.web.presented import ProxyTrust, read_presented
+from ostiary.web.journal import tell
+from ostiary.web.presented import ProxyTrust, read_head
 
 LARGEST_BODY: Final = 16 * 1024 * 1024
 LARGEST_CHECKIN: Final = 1024 * 1024
 PARSED_ASIDE: Final = 256 * 1024
 """Bodies beyond this are parsed in a thread: one report must not hold up everybody. (hot-path.md)"""
 
-CHECKIN_TYPE: Final = "application/x-apple-aspen-mdm-checkin"
+Answer = tuple[Message, Message]
+"""Head and body, as ASGI takes them."""
+
 _MEDIA_TYPE: Final = {
-    Media.PLIST: "application/xml; charset=UTF-8",
-    Media.COMMAND: "application/xml; charset=UTF-8",
-    Media.JSON: "application/json",
+    Media.PLIST: b"application/xml; charset=UTF-8",
+    Media.COMMAND: b"application/xml; charset=UTF-8",
+    Media.JSON: b"application/json",
 }
 
 
@@ -58,65 +58,78 @@ class DeviceDoor:
 
 def mdm_routes(door: DeviceDoor) -> list[Route]:
     """One URL does for both check-in and commands; the others are what profiles in the field name."""
-
-    async def answer(request: Request) -> Response:
-        return await _answer(door, request)
-
     paths = ("/mdm", "/checkin", "/mdm/checkin", "/mdm/connect")
-    return [Route(path, answer, methods=["PUT"]) for path in paths]
+    return [Route(path, DeviceRoute(door), methods=["PUT"]) for path in paths]
 
 
-async def _answer(door: DeviceDoor, request: Request) -> Response:
-    began = time.perf_counter()
-    kind = "unread"
+class DeviceRoute:
+    """Plain ASGI: this is where half of all requests are polls with nothing to say. (docs/decisions/0001)"""
 
-    def is_kind(name: str) -> None:
-        nonlocal kind
-        kind = name
+    def __init__(self, door: DeviceDoor) -> None:
+        self._door = door
 
-    result = "fault"
-    try:
-        response = await _handle(door, request, is_kind)
-        result = "ok"
-        return response
-    except DeclarationMissing as error:
-        result = error.code
-        return Response(status_code=HTTPStatus.NOT_FOUND)  # the device removes its copy (7.2)
-    except OstiaryError as error:
-        result = error.code
-        raise
-    finally:
-        door.meter.checkin(kind, result, time.perf_counter() - began)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one message, and count it by its kind and result."""
+        began = time.perf_counter()
+        visit = _Visit(self._door)
+        result = "fault"
+        try:
+            answer = await visit.handle(scope, receive)
+            result = "ok"
+        except DeclarationMissing as error:
+            result = error.code
+            answer = NOT_FOUND  # the device removes its copy (7.2)
+        except OstiaryError as error:
+            result = error.code
+            raise
+        finally:
+            self._door.meter.checkin(visit.kind, result, time.perf_counter() - began)
+        start, body = answer
+        await send(start)
+        await send(body)
 
 
-async def _handle(door: DeviceDoor, request: Request, is_kind: Callable[[str], None]) -> Response:
-    # The certificate is checked before any of the body is read. (3.9)
-    visitor = door.gate.recognize(read_presented(request, door.proxies))
-    with BodyReader(request, door.budget) as reader:
-        body = await reader.rest(LARGEST_BODY)
-        identity = visitor.prove(body)
-        fields = await _read(body)
-        size = len(body)
-    if _is_checkin(request, fields):
+class _Visit:
+    """One request of a device."""
+
+    __slots__ = ("_door", "kind")
+
+    def __init__(self, door: DeviceDoor) -> None:
+        self._door = door
+        self.kind = "unread"
+        """The message's type, once it is known; for the figures."""
+
+    async def handle(self, scope: Scope, receive: Receive) -> Answer:
+        """The answer to it, from a certificate that turned out to be its sender's."""
+        door = self._door
+        head = read_head(scope, door.proxies)
+        # The certificate is checked before any of the body is read. (3.9)
+        visitor = door.gate.recognize(head.presented)
+        with BodyReader(receive, door.budget, announced_bytes=head.announced_bytes) as reader:
+            body = await reader.rest(LARGEST_BODY)
+            identity = visitor.prove(body)
+            fields = await _read(body)
+        # By content type; where that does not tell, by the body. (1.1)
+        if head.is_checkin or (fields.has("MessageType") and not fields.has("Status")):
+            return await self._checkin(identity, fields, len(body))
+        return await self._report(identity, fields)
+
+    async def _checkin(self, identity: DeviceIdentity, fields: Fields, size: int) -> Answer:
         message = decode_checkin(fields)
-        is_kind(type(message).__name__)
+        self.kind = type(message).__name__
         if size > LARGEST_CHECKIN and not _is_status_report(message):
             raise CheckinTooLarge(limit_bytes=LARGEST_CHECKIN)
-        return await _checkin(door, identity, message)
-    is_kind("Connect")
-    report = decode_connect(fields)
-    structlog.contextvars.bind_contextvars(
-        enrollment_id=report.channel.id, message="Connect", device_status=report.status.value
-    )
-    return respond(await door.commands.handle(identity, report))
+        tell(
+            enrollment_id=message.channel.id if message.channel else None,
+            message=self.kind,
+        )
+        return respond(await self._door.checkin.handle(identity, message))
 
-
-async def _checkin(door: DeviceDoor, identity: DeviceIdentity, message: CheckinMessage) -> Response:
-    structlog.contextvars.bind_contextvars(
-        enrollment_id=message.channel.id if message.channel else None,
-        message=type(message).__name__,
-    )
-    return respond(await door.checkin.handle(identity, message))
+    async def _report(self, identity: DeviceIdentity, fields: Fields) -> Answer:
+        self.kind = "Connect"
+        report = decode_connect(fields)
+        tell(enrollment_id=report.channel.id, message="Connect", device_status=report.status.value)
+        return respond(await self._door.commands.handle(identity, report))
 
 
 async def _read(body: bytes) -> Fields:
@@ -125,25 +138,32 @@ async def _read(body: bytes) -> Fields:
     return plist.read_dict(body)
 
 
-def _is_checkin(request: Request, fields: Fields) -> bool:
-    """By content type; where that does not tell, by the body. (1.1)"""
-    if request.headers.get("content-type", "").lower().startswith(CHECKIN_TYPE):
-        return True
-    return fields.has("MessageType") and not fields.has("Status")
-
-
 def _is_status_report(message: CheckinMessage) -> bool:
     return isinstance(message, DeclarativeManagement) and message.endpoint == "status"
 
 
-def respond(reply: Reply | Farewell) -> Response:
+def respond(reply: Reply | Farewell) -> Answer:
     """The HTTP answer. The two codes that unenroll are written here for a `Farewell`, and for nothing else. (3.7)"""
     match reply:
-        case Farewell(None):
-            return Response(status_code=HTTPStatus.UNAUTHORIZED)
-        case Farewell(body):
-            return Response(body, HTTPStatus.FORBIDDEN, media_type="application/xml")
         case Reply(Media.NONE):
-            return Response(status_code=HTTPStatus.OK)
+            return NOTHING_TO_SAY
         case Reply(media, body):
-            return Response(body, HTTPStatus.OK, media_type=_MEDIA_TYPE[media])
+            return _answer(HTTPStatus.OK, body, _MEDIA_TYPE[media])
+        case Farewell(body):
+            if body is None:
+                return _answer(HTTPStatus.UNAUTHORIZED)
+            return _answer(HTTPStatus.FORBIDDEN, body, b"application/xml")
+
+
+def _answer(status: HTTPStatus, body: bytes = b"", media_type: bytes | None = None) -> Answer:
+    headers = [(b"content-length", b"%d" % len(body))]
+    if media_type is not None:
+        headers.append((b"content-type", media_type))
+    return (
+        {"type": "http.response.start", "status": int(status), "headers": headers},
+        {"type": "http.response.body", "body": body},
+    )
+
+
+NOTHING_TO_SAY: Final = _answer(HTTPStatus.OK)
+NOT_FOUND: Final = _answer(HTTPStatus.NOT_FOUND)

@@ -1,23 +1,23 @@
 """Who a request says it is from: the Mdm-Signature header, or a certificate that a trusted proxy forwards."""
 
 import ipaddress
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.types import Scope
 
 from ostiary.errors import Malformed
 from ostiary.formats import base64
 from ostiary.services.gate import Presented
+from ostiary.values import dataclass
+from ostiary.web.body import announced_bytes
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-SIGNATURE: Final = "mdm-signature"
+SIGNATURE: Final = b"mdm-signature"
+CHECKIN_TYPE: Final = b"application/x-apple-aspen-mdm-checkin"
 _LONGEST_CERTIFICATE: Final = 32 * 1024
 _PEM_BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
 
@@ -39,7 +39,8 @@ class ProxyTrust:
     The proxy must remove the header from what clients send; from any other peer it is not even read.
     """
 
-    header: str
+    header: bytes
+    """In lower case; empty for none."""
     networks: tuple[Network, ...]
 
     def speaks_for_devices(self, host: str | None) -> bool:
@@ -55,22 +56,57 @@ class ProxyTrust:
         return any(address in network for network in self.networks)
 
 
-def read_presented(request: Request, proxies: ProxyTrust) -> Presented:
-    """What the request brings to say who sent it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What the headers of a device's request say, each read once."""
+
+    presented: Presented
+    is_checkin: bool
+    """The content type says so; another one does not say that it is none."""
+    announced_bytes: int | None
+    """Content-Length; None for a chunked body."""
+
+
+def read_head(scope: Scope, proxies: ProxyTrust) -> Head:
+    """Who a request says it is from, and how long and of what kind its body is.
 
     Raises:
         HeaderRepeated, ProxyCertificateUnreadable
 
-    Source: check-in-and-commands.md 3.8, the two carriers.
+    Source: check-in-and-commands.md 3.8, the two carriers; 1.1 for the content type.
     """
-    host = request.client.host if request.client else None
-    forwarded = (
-        _single(request.headers, proxies.header) if proxies.speaks_for_devices(host) else None
+    signature: bytes | None = None
+    forwarded: list[bytes] = []
+    is_checkin = False
+    announced: int | None = None
+    for name, value in scope["headers"]:
+        if name == SIGNATURE:
+            if signature is not None:
+                raise HeaderRepeated(header="mdm-signature")
+            signature = value.strip()
+        elif name == b"content-length":
+            announced = announced_bytes(value)
+        elif name == b"content-type":
+            is_checkin = value.lower().startswith(CHECKIN_TYPE)
+        elif name == proxies.header:
+            forwarded.append(value.strip())
+    return Head(
+        presented=Presented(
+            signature=signature,
+            proxy_certificate=_forwarded(scope, forwarded, proxies) if forwarded else None,
+        ),
+        is_checkin=is_checkin,
+        announced_bytes=announced,
     )
-    return Presented(
-        signature=_single(request.headers, SIGNATURE),
-        proxy_certificate=decode_proxy_certificate(forwarded) if forwarded else None,
-    )
+
+
+def _forwarded(scope: Scope, values: list[bytes], proxies: ProxyTrust) -> bytes | None:
+    client = scope.get("client")
+    if not proxies.speaks_for_devices(client[0] if client else None):
+        return None
+    if len(values) > 1:
+        raise HeaderRepeated(header=proxies.header.decode("latin-1"))
+    return decode_proxy_certificate(values[0].decode("latin-1")) if values[0] else None
 
 
 def decode_proxy_certificate(value: str) -> bytes:
@@ -86,10 +122,3 @@ def decode_proxy_certificate(value: str) -> bytes:
         return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
     except (ValueError, base64.NotBase64):
         raise ProxyCertificateUnreadable from None
-
-
-def _single(headers: Headers, name: str) -> str | None:
-    values: Sequence[str] = headers.getlist(name)
-    if len(values) > 1:
-        raise HeaderRepeated(header=name)
-    return values[0].strip() if values else None

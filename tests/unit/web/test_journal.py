@@ -1,5 +1,6 @@
 """The log: lines of JSON, and no traceback whoever raises."""
 
+import asyncio
 import io
 import json
 import logging
@@ -9,7 +10,7 @@ import pytest
 import structlog
 
 from installation import journal_as_before
-from ostiary.web.journal import open_journal
+from ostiary.web.journal import about_request, open_journal, tell
 
 
 @pytest.fixture
@@ -20,14 +21,41 @@ def out() -> Iterator[io.StringIO]:
         yield stream
 
 
-def test_a_line_carries_what_was_bound(out: io.StringIO) -> None:
-    """style.md 8: contextvars, so nobody passes a logger around."""
-    with structlog.contextvars.bound_contextvars(request_id="r1"):
+def test_a_line_carries_what_is_known_of_its_request(out: io.StringIO) -> None:
+    """style.md 8: nobody passes a logger around."""
+    with about_request("r1"):
+        tell(message="TokenUpdate")
         structlog.get_logger().info("token_update_accepted", size=32)
     line = json.loads(out.getvalue())
     assert line["event"] == "token_update_accepted"
     assert (line["request_id"], line["size"], line["level"]) == ("r1", 32, "info")
+    assert line["message"] == "TokenUpdate"
     assert line["timestamp"].endswith("Z")
+
+
+def test_a_line_after_a_request_says_nothing_of_it(out: io.StringIO) -> None:
+    with about_request("r1"):
+        tell(message="TokenUpdate")
+    tell(message="nobody's")
+    structlog.get_logger().warning("late")
+    line = json.loads(out.getvalue())
+    assert line.keys() == {"event", "level", "timestamp"}
+
+
+async def test_requests_at_the_same_time_are_told_apart(out: io.StringIO) -> None:
+    async def answer(name: str) -> None:
+        with about_request(name):
+            await asyncio.sleep(0)
+            tell(enrollment_id=name)
+            await asyncio.sleep(0)
+            structlog.get_logger().info("answered")
+
+    await asyncio.gather(answer("r1"), answer("r2"))
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [(line["request_id"], line["enrollment_id"]) for line in lines] == [
+        ("r1", "r1"),
+        ("r2", "r2"),
+    ]
 
 
 def test_no_traceback_is_written(out: io.StringIO) -> None:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from ostiary.web.body import BodyBudget, BodyReader, read_body
+from ostiary.web.body import BodyBudget, BodyReader, announced_bytes, read_body
 from ostiary.web.front import FrontDoor, Wing
 from ostiary.web.problems import Door
 from ostiary.web.server import Bounds, Listener
@@ -38,7 +38,9 @@ class House:
         self.port = 0
 
     async def mdm(self, request: Request) -> Response:
-        with BodyReader(request, self.budget) as body:
+        length = request.headers.get("content-length")
+        announced = None if length is None else announced_bytes(length.encode())
+        with BodyReader(request.receive, self.budget, announced_bytes=announced) as body:
             whole = await body.rest(128 * KIB)
         return PlainTextResponse(str(len(whole)))
 

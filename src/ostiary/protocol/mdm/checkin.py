@@ -1,7 +1,6 @@
 """The nine check-in messages, decoded to typed values. From here on nobody sees a dict."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NewType
 
@@ -9,6 +8,7 @@ from ostiary.errors import Malformed
 from ostiary.formats.plist import Fields
 from ostiary.protocol.mdm.identity import Channel, WithoutIdentity, find_channel, resolve_channel
 from ostiary.secret import Secret
+from ostiary.values import dataclass
 
 Topic = NewType("Topic", str)
 

@@ -1,7 +1,6 @@
 """The command channel: what a device reports, and the one command it is handed in return."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NewType
 
@@ -11,6 +10,7 @@ from ostiary.formats.plist import Fields, PlistValue
 from ostiary.protocol.mdm.checkin import auth_token
 from ostiary.protocol.mdm.identity import Channel, resolve_channel
 from ostiary.secret import Secret
+from ostiary.values import dataclass
 
 CommandUuid = NewType("CommandUuid", str)
 

@@ -1,11 +1,11 @@
 """Who a message speaks for: a device or one of its users, in NanoMDM's normal form of enrollment ids."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NewType
 
 from ostiary.errors import Malformed
 from ostiary.formats.plist import Fields
+from ostiary.values import dataclass
 
 EnrollmentId = NewType("EnrollmentId", str)
 
