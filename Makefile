@@ -25,7 +25,8 @@ help: ## what there is
 	@echo "  make format   format the code and mend what lint can mend"
 	@echo "  make cases    which documented cases (docs/protocol) are covered, and by which tests"
 	@echo "  make fuzz     feed every decoder broken bytes; as in: make fuzz ARGS=\"--seconds 60\""
-	@echo "  make bench    measure the hot paths against their bars"
+	@echo "  make bench    measure the hot paths against their bars, on both engines; a look in seconds:"
+	@echo "                make bench ARGS=\"--quick --engine postgres\"; all else: ARGS=--help"
 	@echo "  make lock     pin the dependencies of pyproject.toml again; ARGS=--upgrade for newer versions"
 	@echo "  make clean    remove .venv and what the tools have cached"
 	@echo

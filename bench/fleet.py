@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from uuid import uuid4
 
 from cryptography import x509
@@ -68,10 +69,12 @@ class Draft:
 class Fleet:
     """Makes devices, and signs what they send, on every core before the clock starts."""
 
-    def __init__(self, pool: ProcessPoolExecutor) -> None:
+    def __init__(self, pool: ProcessPoolExecutor, authority_folder: Path | None = None) -> None:
+        """With a CA of its own, or with the one that is kept in the folder."""
         self._pool = pool
-        self._authority_key = rsa.generate_private_key(65537, 2048)
-        self._authority = _authority(self._authority_key)
+        self._authority_key, self._authority = (
+            _new_authority() if authority_folder is None else _kept_authority(authority_folder)
+        )
         self._keys = [rsa.generate_private_key(65537, 2048) for _ in range(SHARED_KEYS)]
         self._key_pems = tuple(_pem(key) for key in self._keys)
 
@@ -223,6 +226,24 @@ def _pem(key: rsa.RSAPrivateKey) -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
+
+
+def _kept_authority(folder: Path) -> tuple[rsa.RSAPrivateKey, x509.Certificate]:
+    """The CA in `ca.key` and `ca.pem`; a new one is put there if there is none."""
+    key_file, certificate_file = folder / "ca.key", folder / "ca.pem"
+    if not key_file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        key, certificate = _new_authority()
+        key_file.touch(0o600)
+        key_file.write_bytes(_pem(key))
+        certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (key,) = _load_keys((key_file.read_bytes(),))
+    return key, x509.load_pem_x509_certificate(certificate_file.read_bytes())
+
+
+def _new_authority() -> tuple[rsa.RSAPrivateKey, x509.Certificate]:
+    key = rsa.generate_private_key(65537, 2048)
+    return key, _authority(key)
 
 
 def _authority(key: rsa.RSAPrivateKey) -> x509.Certificate:

@@ -1,120 +1,155 @@
-"""Whether a large database slows anybody down: the same devices, among many others and with a long history.
+"""Whether a large database slows anybody down: the same devices, among many others and with a long history."""
 
-The others are written straight into the closed database, as copies of rows that the server wrote itself; enrolling
-them would take hours. Columns are read from the schema, so that a migration does not break this.
-"""
-
-import os
-import shutil
-import sqlite3
 import time
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Final
 
-from bench import house, scenarios
-from bench.figures import Figures
+from bench import growth_postgres, growth_sqlite, scenarios, tables
+from bench.contestants import Contestant
+from bench.figures import BAR_CONNECTIONS, Figures
+from bench.house import Installation
+from bench.postgres import PostgresServer
 from bench.scenarios import Size, Stage
 
-CONNECTIONS = 16
-LAPS = 5
-_COPIED = ("enrollment", "binding", "token")
-_NAMES = {"id", "key", "enrollment_key", "fingerprint", "holder", "relationship"}
-"""Columns whose values must be other ones in a copy; equal values become equal copies."""
-_NAMES_OF_RECORDS = {"push_record", "unlock_record", "bootstrap_record"}
+LAPS: Final = 9
+_PART: Final = 4
+"""A lap does a quarter of what is measured otherwise: many short laps are fairer than few long ones."""
+BAR: Final = 0.10
+"""The most that processor time may grow by. Source: docs/design.md 8."""
+_GROWN: Final = ", grown"
 
 
-async def measure(data: Path, stage: Stage, size: Size, others: int, answered: int) -> str:
-    """The table of the same requests to a small and to a large database, both served at once, in turns."""
-    large = data.parent / "large" / "data"
-    shutil.copytree(data, large)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """How large the large database is."""
+
+    others: int
+    """Other enrollments."""
+    answered: int
+    """Answered commands of each device."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """One scenario, to the small and to the large database."""
+
+    contestant: str
+    scenario: str
+    alone_ms: float
+    grown_ms: float
+    growth: float
+    """The median of what the large database adds in one lap: 0.1 is a tenth more."""
+    alone_p99_ms: float
+    grown_p99_ms: float
+    has_bar: bool
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether it is within the bar; None if there is none for it."""
+        return self.growth <= BAR if self.has_bar else None
+
+
+async def grow(
+    installation: Installation, server: PostgresServer | None, folder: Path, extent: Extent
+) -> tuple[Installation, str]:
+    """A large copy of an installation that nobody serves, and what it took; PostgreSQL's lies on the same server."""
     began = time.monotonic()
-    with closing(sqlite3.connect(large / "ostiary.sqlite")) as connection:
-        add_others(connection, others)
-        add_answered(connection, answered)
-    os.sync()  # what was just written is not to be written while a server is measured
-    filled = time.monotonic() - began
-    mebibytes = (large / "ostiary.sqlite").stat().st_size / 2**20
-    said = (
-        f"Growth: {others:,} other enrollments and {answered:,} answered commands a device "
-        f"({mebibytes:,.0f} MiB, written in {filled:.0f} s); medians of {LAPS} laps."
+    if server is None:
+        grown = growth_sqlite.grow(installation, folder, extent.others, extent.answered)
+        mebibytes = growth_sqlite.mebibytes(grown)
+    else:
+        grown = await growth_postgres.grow(
+            installation, server, folder, extent.others, extent.answered
+        )
+        mebibytes = await growth_postgres.mebibytes(grown)
+    took = time.monotonic() - began
+    return grown, f"{installation.name}: {mebibytes:,.0f} MiB, written in {took:.0f} s."
+
+
+async def measure(
+    pairs: Sequence[tuple[Installation, Installation]], stage: Stage, size: Size
+) -> list[Growth]:
+    """The same requests to small and large databases, all served at once, in turns.
+
+    Only the fleet and the devices of the stage are used.
+    """
+    with ExitStack() as stack:
+        contestants: list[Contestant] = []
+        for alone, grown in pairs:
+            contestants.append(stack.enter_context(alone.serving()))
+            large = stack.enter_context(grown.serving())
+            contestants.append(replace(large, name=large.name + _GROWN))
+        stage = replace(stage, contestants=contestants, figures=[])
+        # So that certificates are known, and statements prepared.
+        await scenarios.idle(stage, {BAR_CONNECTIONS: 2 * len(stage.devices)})
+        stage.figures.clear()
+        for _ in range(LAPS):
+            await _lap(stage, size)
+            stage.rotate()  # a lap has as many measurements as make a full turn: else the same would begin again
+    return compare(stage.figures)
+
+
+async def _lap(stage: Stage, size: Size) -> None:
+    writes = {BAR_CONNECTIONS: size.writes[BAR_CONNECTIONS] // _PART}
+    await scenarios.idle(stage, {BAR_CONNECTIONS: size.idle[BAR_CONNECTIONS] // _PART})
+    await scenarios.token_update(stage, writes)
+    await scenarios.bootstrap(stage, writes)
+    await scenarios.command(stage, writes)
+    newcomers = {BAR_CONNECTIONS: size.enrolling[BAR_CONNECTIONS] // _PART}
+    await scenarios.enroll(replace(stage, devices=[]), newcomers)
+
+
+def compare(figures: Sequence[Figures]) -> list[Growth]:
+    """One line for each scenario of each engine; both lists of laps are in order."""
+    laps: dict[tuple[str, str], list[Figures]] = {}
+    for one in figures:
+        laps.setdefault((one.contestant, one.scenario), []).append(one)
+    found = [
+        _compared(alone, laps[name + _GROWN, scenario])
+        for (name, scenario), alone in laps.items()
+        if not name.endswith(_GROWN)
+    ]
+    return sorted(found, key=lambda one: one.contestant, reverse=True)  # SQLite, then PostgreSQL
+
+
+def _compared(alone: Sequence[Figures], grown: Sequence[Figures]) -> Growth:
+    pairs = [
+        (before.cpu_ms or 0, after.cpu_ms or 0) for before, after in zip(alone, grown, strict=True)
+    ]
+    return Growth(
+        contestant=alone[0].contestant,
+        scenario=alone[0].scenario,
+        alone_ms=median(before for before, _ in pairs),
+        grown_ms=median(after for _, after in pairs),
+        growth=median(after / before - 1 for before, after in pairs),
+        alone_p99_ms=median(one.p99_ms for one in alone),
+        grown_p99_ms=median(one.p99_ms for one in grown),
+        has_bar=alone[0].bar_ms is not None,
     )
-    with house.serving(data) as alone, house.serving(large) as grown:
-        stages = (replace(stage, server=alone), replace(stage, server=grown))
-        for one in stages:  # so that certificates are known
-            await scenarios.idle(one, {CONNECTIONS: 2 * len(stage.devices)})
-        laps = [[await _lap(one, size) for one in stages] for _ in range(LAPS)]
-    return f"{said}\n\n{_render(laps)}"
 
 
-async def _lap(stage: Stage, size: Size) -> list[Figures]:
-    writes = {CONNECTIONS: size.writes[CONNECTIONS] // 2}
-    return [
-        *await scenarios.idle(stage, {CONNECTIONS: size.idle[CONNECTIONS] // 2}),
-        *await scenarios.token_update(stage, writes),
-        *await scenarios.command(stage, writes),
-        *await scenarios.enroll(
-            replace(stage, devices=[]), {CONNECTIONS: size.enrolling[CONNECTIONS] // 2}
-        ),
+def render(found: Sequence[Growth], extent: Extent, took: Sequence[str]) -> str:
+    """What was done, and a table of all."""
+    said = (
+        f"{extent.others:,} other enrollments, {extent.answered:,} answered commands of each device; "
+        f"{BAR_CONNECTIONS} connections, medians of {LAPS} laps, small and large in turns. {' '.join(took)}"
+    )
+    head = ("scenario", "engine", "CPU ms alone", "grown", "growth", "p99 ms alone", "grown", "")
+    rows = [
+        (
+            one.scenario,
+            one.contestant,
+            f"{one.alone_ms:.3f}",
+            f"{one.grown_ms:.3f}",
+            f"{one.growth:+.0%}",
+            f"{one.alone_p99_ms:.1f}",
+            f"{one.grown_p99_ms:.1f}",
+            tables.VERDICT[one.holds],
+        )
+        for one in found
     ]
-
-
-def _render(laps: list[list[list[Figures]]]) -> str:
-    """For each scenario both medians, and the median of what the large database adds in one lap."""
-    lines = [
-        "| scenario | CPU ms alone | grown | growth | p99 ms alone | grown |",
-        "|---|--:|--:|--:|--:|--:|",
-    ]
-    for at, first in enumerate(laps[0][0]):
-        alone = [lap[0][at] for lap in laps]
-        grown = [lap[1][at] for lap in laps]
-        added = median(
-            after.cpu_ms / before.cpu_ms - 1 for before, after in zip(alone, grown, strict=True)
-        )
-        lines.append(
-            f"| {first.scenario} | {median(one.cpu_ms for one in alone):.3f}"
-            f" | {median(one.cpu_ms for one in grown):.3f} | {added:+.0%}"
-            f" | {median(one.p99_ms for one in alone):.1f}"
-            f" | {median(one.p99_ms for one in grown):.1f} |"
-        )
-    return "\n".join(lines)
-
-
-def add_others(connection: sqlite3.Connection, count: int) -> None:
-    """Copy the enrollments with their bindings and tokens until there are `count` more."""
-    there = connection.execute("SELECT count(*) FROM enrollment").fetchone()[0]
-    with connection:
-        connection.execute("PRAGMA foreign_keys = OFF")
-        for table in _COPIED:
-            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-            values = ", ".join(_copied(column) for column in columns)
-            connection.execute(
-                f"WITH RECURSIVE copy (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM copy WHERE n < ?)"  # noqa: S608 - the names are the schema's
-                f" INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM {table}, copy",
-                (max(1, count // there),),
-            )
-
-
-def _copied(column: str) -> str:
-    if column in _NAMES or column in _NAMES_OF_RECORDS:
-        # The number goes first and is stirred, so that the copies lie all over the indexes as real ones do.
-        return f"printf('%08X', n * 2654435761 & 4294967295) || substr({column}, 9)"
-    return column
-
-
-def add_answered(connection: sqlite3.Connection, count: int) -> None:
-    """Copy one answered command of each device until it has `count` more."""
-    table = "command_closed"
-    columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-    columns.remove("number")
-    stirred = "printf('%08X', n * 2654435761 & 4294967295) || substr(uuid, 9)"
-    values = ", ".join(stirred if column == "uuid" else column for column in columns)
-    with connection:
-        connection.execute("PRAGMA foreign_keys = OFF")
-        connection.execute(
-            f"WITH RECURSIVE copy (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM copy WHERE n < ?)"  # noqa: S608 - the names are the schema's
-            f" INSERT INTO {table} ({', '.join(columns)}) SELECT {values}"
-            f" FROM (SELECT * FROM {table} GROUP BY enrollment_key), copy",
-            (count,),
-        )
+    return f"{said}\n\n{tables.render([head, *rows])}"

@@ -1,4 +1,4 @@
-"""The server under measurement: a real `ostiary serve` in a process of its own, and what the kernel counts of it."""
+"""The server under measurement: a real `ostiary serve` in processes of its own."""
 
 import json
 import os
@@ -13,70 +13,94 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-STARTS_WITHIN_SECONDS = 30.0
+from bench.contestants import Contestant
+from bench.processes import Family
+
+STARTS_WITHIN_SECONDS = 60.0
 STOPS_WITHIN_SECONDS = 30.0
 ROOT = Path(__file__).resolve().parents[1]
 
 
 class ServerDidNotStart(Exception):
-    """The server ended, or was not ready in time; its log says why."""
+    """The server ended, or was not ready in time; its last words follow."""
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
-    """A process that serves on loopback."""
+class Serving:
+    """Somebody who serves on loopback."""
 
-    pid: int
+    process: Family
     port: int
 
-    def cpu_seconds(self) -> float:
-        """Processor time so far, user and system, all threads: what /proc/PID/stat has, to the nanosecond."""
-        return time.clock_gettime(_cpu_clock(self.pid))
 
-    def peak_mebibytes(self) -> float:
-        """The most memory that was resident at once (VmHWM)."""
-        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii", errors="replace")
-        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 1024
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """What `ostiary init` made, and where its database is."""
+
+    name: str
+    """Of the engine."""
+    data: Path
+    database_url: str | None = None
+    """None: SQLite, in the data."""
+    database: Family | None = None
+    """The database's processes; None if there are none, or none on this machine."""
+
+    @contextmanager
+    def serving(self) -> Iterator[Contestant]:
+        """Its server, until the block ends. Its log, at level info, goes to a file beside the data."""
+        ready, log_file = self.data.parent / "ready.json", self.data.parent / "log.jsonl"
+        ready.unlink(missing_ok=True)
+        with _closed_port() as apns, log_file.open("ab") as log:
+            process = subprocess.Popen(
+                [*_OSTIARY, "serve", "--data", str(self.data), "--ready-file", str(ready)],
+                stderr=log,
+                env={**os.environ, **self._environment(apns)},
+            )
+            try:
+                port = _wait_for(ready, process, log_file)
+                yield self._contestant(Serving(Family(process.pid), port))
+            finally:
+                stop(process)
+
+    def _environment(self, apns: int) -> dict[str, str]:
+        # Nobody listens there: what would be pushed stays on this machine.
+        named = {"OSTIARY_APNS__HOST": "127.0.0.1", "OSTIARY_APNS__PORT": str(apns)}
+        if self.database_url is not None:
+            named["OSTIARY_DATABASE"] = self.database_url
+        return named
+
+    def _contestant(self, serving: Serving) -> Contestant:
+        return Contestant(
+            name=self.name,
+            port=serving.port,
+            authorization=api_authorization(self.data),
+            server=serving.process,
+            database=() if self.database is None else (self.database,),
+            has_database_elsewhere=self.database_url is not None and self.database is None,
+        )
 
 
-def _cpu_clock(pid: int) -> int:
-    """The clock of a process's processor time, numbered as clock_getcpuclockid(3) does it on Linux."""
-    return (~pid << 3) | 2
-
-
-def make_house(data: Path, authority_pem: bytes) -> None:
-    """A new installation that trusts the bench's CA."""
+def install(installation: Installation, authority_pem: bytes) -> None:
+    """Make it: new, and trusting the bench's CA."""
+    data = installation.data
+    data.parent.mkdir(parents=True, exist_ok=True)
     authority = data.parent / "bench-ca.pem"
     authority.write_bytes(authority_pem)
     flags = ["--url", "https://bench.invalid", "--listen", "127.0.0.1:0", "--no-tls"]
-    subprocess.run(
+    if installation.database_url is not None:
+        flags += ["--database", installation.database_url]
+    done = subprocess.run(
         [*_OSTIARY, "init", "--data", str(data), *flags, "--trust-ca", str(authority)],
-        check=True,
+        check=False,
         capture_output=True,
+        text=True,
     )
+    if done.returncode:
+        raise ServerDidNotStart(done.stderr)
 
 
 @contextmanager
-def serving(data: Path) -> Iterator[Process]:
-    """The server, until the block ends. Its log, at level info, goes to a file beside the data."""
-    ready = data.parent / "ready.json"
-    with _closed_port() as apns, (data.parent / "log.jsonl").open("ab") as log:
-        # Nobody listens there: what would be pushed stays on this machine.
-        environment = {"OSTIARY_APNS__HOST": "127.0.0.1", "OSTIARY_APNS__PORT": str(apns)}
-        process = subprocess.Popen(
-            [*_OSTIARY, "serve", "--data", str(data), "--ready-file", str(ready)],
-            stderr=log,
-            env={**os.environ, **environment},
-        )
-        try:
-            yield Process(process.pid, _wait_for(ready, process))
-        finally:
-            _stop(process)
-
-
-@contextmanager
-def serving_bare() -> Iterator[Process]:
+def serving_bare() -> Iterator[Serving]:
     """The baseline: HTTP and nothing behind it."""
     process = subprocess.Popen(
         [sys.executable, ROOT / "bench" / "bare.py"],
@@ -85,15 +109,21 @@ def serving_bare() -> Iterator[Process]:
     )
     try:
         assert process.stdout is not None  # noqa: S101 - it was asked for
-        yield Process(process.pid, int(process.stdout.readline()))
+        yield Serving(Family(process.pid), int(process.stdout.readline()))
     finally:
-        _stop(process)
+        stop(process)
 
 
 def api_authorization(data: Path) -> dict[str, str]:
-    """The header that lets a program in."""
+    """The header that lets a program into this installation."""
     token = (data / "api-token").read_text(encoding="ascii").strip()
-    return {"Authorization": f"Basic {b64encode(f'bench:{token}'.encode()).decode('ascii')}"}
+    return basic_authorization("bench", token)
+
+
+def basic_authorization(user: str, password: str) -> dict[str, str]:
+    """The header that lets a program in."""
+    both = b64encode(f"{user}:{password}".encode()).decode("ascii")
+    return {"Authorization": f"Basic {both}"}
 
 
 _OSTIARY = (sys.executable, "-m", "ostiary")
@@ -107,17 +137,18 @@ def _closed_port() -> Iterator[int]:
         yield held.getsockname()[1]
 
 
-def _wait_for(ready: Path, process: subprocess.Popen[bytes]) -> int:
+def _wait_for(ready: Path, process: subprocess.Popen[bytes], log: Path) -> int:
     ends_at = time.monotonic() + STARTS_WITHIN_SECONDS
     while time.monotonic() < ends_at and process.poll() is None:
         if ready.exists():
             listen: str = json.loads(ready.read_text())["listen"]
             return int(listen.rpartition(":")[2])
         time.sleep(0.02)
-    raise ServerDidNotStart
+    words = log.read_text(errors="replace")[-2000:]
+    raise ServerDidNotStart(f"{process.args!s} ended, or took too long; its last words: {words}")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(STOPS_WITHIN_SECONDS)

@@ -1,24 +1,24 @@
 """What devices do while the server is measured. Everything is made and signed before the clock starts."""
 
+import asyncio
 import gc
 import os
 import plistlib
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Self
 from urllib.parse import quote
 from uuid import uuid4
 
 from bench import messages
-from bench.figures import Figures
+from bench.contestants import Contestant, Kind
+from bench.figures import BAR_CONNECTIONS, Figures
 from bench.fleet import Device, Draft, Fleet
-from bench.house import Process
 from bench.wire import Exchange, WrongAnswer, ask, connect, render_request
 
-IDLE_BAR_MS = 0.25
-WRITE_BAR_MS = 0.35
 _NAMED_AT_ONCE = 200
+_WARM_UP = 64
 _MOST_FIRST_COMMANDS = 8
 
 
@@ -26,24 +26,25 @@ _MOST_FIRST_COMMANDS = 8
 class Size:
     """How much of each to do, by number of connections."""
 
-    devices: int
     enrolling: dict[int, int]
     idle: dict[int, int]
     writes: dict[int, int]
 
-    @property
-    def connections(self) -> tuple[int, ...]:
-        return tuple(self.idle)
+    def only(self, connections: Collection[int]) -> Self:
+        """The same with so many connections and no others; enrolling stays, because it makes the fleet."""
+        return replace(
+            self,
+            idle={one: count for one, count in self.idle.items() if one in connections},
+            writes={one: count for one, count in self.writes.items() if one in connections},
+        )
 
 
 FULL = Size(
-    devices=1000,
     enrolling={1: 150, 16: 400, 64: 450},
     idle={1: 3000, 16: 10_000, 64: 10_000},
     writes={1: 1500, 16: 4000, 64: 4000},
 )
 QUICK = Size(
-    devices=200,
     enrolling={1: 30, 16: 80, 64: 90},
     idle={1: 500, 16: 1600, 64: 1600},
     writes={1: 250, 16: 600, 64: 600},
@@ -52,45 +53,40 @@ QUICK = Size(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A server, its fleet, and who is enrolled."""
+    """Servers that are measured in turns, and the fleet that is enrolled with each of them.
 
-    server: Process
+    All are sent the very same bytes, which are made and signed once.
+    """
+
+    contestants: list[Contestant]
     fleet: Fleet
-    authorization: dict[str, str]
     devices: list[Device]
+    figures: list[Figures]
+    """All that was measured."""
 
     async def measure(
-        self,
-        scenario: str,
-        connections: int,
-        queues: Sequence[Sequence[Exchange]],
-        bar: float | None,
-    ) -> Figures:
-        """Drive the load and see what it costs the server."""
-        return await measure(self.server, scenario, connections, queues, bar)
+        self, scenario: str, kind: Kind, connections: int, queues: Sequence[Sequence[Exchange]]
+    ) -> None:
+        """Drive the load against one after the other, and see what it costs each."""
+        for contestant in self.contestants:
+            load = await connect(contestant.port, queues)
+            gc.collect()
+            watch = contestant.start_watch()
+            timings = await load.run()
+            self.figures.append(watch.stop(scenario, kind, connections, timings))
+        self.rotate()
 
+    def rotate(self) -> None:
+        """Let another one begin next time."""
+        self.contestants.append(self.contestants.pop(0))
 
-async def measure(
-    server: Process,
-    scenario: str,
-    connections: int,
-    queues: Sequence[Sequence[Exchange]],
-    bar: float | None,
-) -> Figures:
-    """Send the queues and compare the server's processor time before and after."""
-    load = await connect(server.port, queues)
-    gc.collect()
-    cpu, wall = server.cpu_seconds(), time.perf_counter()
-    timings = await load.run()
-    wall_after, cpu_after = time.perf_counter(), server.cpu_seconds()
-    return Figures.of(
-        scenario,
-        connections,
-        timings,
-        cpu_seconds=cpu_after - cpu,
-        wall_seconds=wall_after - wall,
-        bar_ms=bar,
-    )
+    async def warm_up(self, drafts: Sequence[Draft], *, each: int = 1) -> None:
+        """Send this once, `each` of a device in turn: certificates become known, statements are prepared."""
+        signed = self.fleet.sign(drafts)
+        queues = deal(signed, BAR_CONNECTIONS, devices=len(drafts) // each, each=each)
+        for contestant in self.contestants:
+            load = await connect(contestant.port, queues)
+            await load.run()
 
 
 def deal(
@@ -109,12 +105,11 @@ def deal(
 async def import_push_certificate(stage: Stage) -> None:
     """As an operator does, through NanoMDM's API."""
     body = stage.fleet.push_certificate_pem()
-    await _expect_ok(stage, render_request("PUT", "/v1/pushcert", body, stage.authorization))
+    await _expect_ok(stage, "PUT", "/v1/pushcert", body)
 
 
-async def enroll(stage: Stage, count_by_connections: dict[int, int]) -> list[Figures]:
+async def enroll(stage: Stage, count_by_connections: dict[int, int]) -> None:
     """Authenticate and the first TokenUpdate of new devices, one after the other; then they belong to the stage."""
-    figures = []
     for connections, count in count_by_connections.items():
         devices = stage.fleet.make_devices(count)
         drafts = [
@@ -126,42 +121,35 @@ async def enroll(stage: Stage, count_by_connections: dict[int, int]) -> list[Fig
             )
         ]
         queues = deal(stage.fleet.sign(drafts), connections, devices=count, each=2)
-        figures.append(
-            await stage.measure("enroll: Authenticate, TokenUpdate", connections, queues, None)
-        )
-        await _answer_first_commands(stage, devices)
+        await stage.measure("enroll: Authenticate, TokenUpdate", "enroll", connections, queues)
+        polls = stage.fleet.sign([messages.idle(device) for device in devices])
+        for contestant in stage.contestants:
+            await _answer_first_commands(stage.fleet, contestant, devices, polls)
         stage.devices.extend(devices)
-    return figures
 
 
-async def idle(stage: Stage, count_by_connections: dict[int, int]) -> list[Figures]:
+async def idle(stage: Stage, count_by_connections: dict[int, int]) -> None:
     """Polls with nothing to do, by devices that sign in one way or the other."""
-    figures = []
     for has_attributes, name in ((False, "body signed"), (True, "attributes signed")):
         devices = [replace(device, has_attributes=has_attributes) for device in stage.devices]
+        await stage.warm_up([messages.idle(device) for device in devices[:_WARM_UP]])
         signed = stage.fleet.sign([messages.idle(device) for device in devices])
         for connections, count in count_by_connections.items():
             turns = [signed[turn % len(signed)] for turn in range(count)]
             queues = deal(turns, connections, devices=len(signed))
-            figures.append(await stage.measure(f"Idle, {name}", connections, queues, IDLE_BAR_MS))
-    return figures
+            await stage.measure(f"Idle, {name}", "idle", connections, queues)
 
 
-async def token_update(stage: Stage, count_by_connections: dict[int, int]) -> list[Figures]:
+async def token_update(stage: Stage, count_by_connections: dict[int, int]) -> None:
     """Other values each time: of the push token alone, and of the unlock token with it."""
-    figures = []
     for unlock, name in ((False, "TokenUpdate"), (True, "TokenUpdate with UnlockToken")):
+        make = partial(messages.token_update, unlock=unlock)
+        await stage.warm_up(_turns(stage, _WARM_UP, make))
         for connections, count in count_by_connections.items():
-            drafts = _turns(
-                stage,
-                count,
-                partial(messages.token_update, unlock=unlock),
-            )
-            figures.append(await _measure_turns(stage, name, connections, drafts))
-    return figures
+            await _measure_turns(stage, name, connections, _turns(stage, count, make))
 
 
-async def bootstrap(stage: Stage, count_by_connections: dict[int, int]) -> list[Figures]:
+async def bootstrap(stage: Stage, count_by_connections: dict[int, int]) -> None:
     """SetBootstrapToken with another value each time, then GetBootstrapToken, which must return the last one."""
     last: dict[str, bytes] = {}
 
@@ -169,34 +157,44 @@ async def bootstrap(stage: Stage, count_by_connections: dict[int, int]) -> list[
         last[device.udid] = os.urandom(messages.BOOTSTRAP_TOKEN_BYTES)
         return messages.set_bootstrap_token(device, last[device.udid])
 
-    every = _turns(stage, len(stage.devices), set_new)
-    load = await connect(stage.server.port, deal(stage.fleet.sign(every), 16, devices=len(every)))
-    await load.run()
-    setting, getting = [], []
+    def get_last(device: Device) -> Draft:
+        return messages.get_bootstrap_token(device, last[device.udid])
+
+    await stage.warm_up(_turns(stage, len(stage.devices), set_new))
+    await stage.warm_up(_turns(stage, _WARM_UP, get_last))
     for connections, count in count_by_connections.items():
         drafts = _turns(stage, count, set_new)
-        setting.append(await _measure_turns(stage, "SetBootstrapToken", connections, drafts))
-        drafts = _turns(
-            stage, count, lambda device: messages.get_bootstrap_token(device, last[device.udid])
-        )
-        getting.append(await _measure_turns(stage, "GetBootstrapToken", connections, drafts))
-    return setting + getting
+        await _measure_turns(stage, "SetBootstrapToken", connections, drafts)
+        drafts = _turns(stage, count, get_last)
+        await _measure_turns(stage, "GetBootstrapToken", connections, drafts)
 
 
-async def command(stage: Stage, count_by_connections: dict[int, int]) -> list[Figures]:
+async def command(stage: Stage, count_by_connections: dict[int, int]) -> None:
     """Commands queued beforehand: Idle, a command, Acknowledged, the next one, and so on until nothing more comes."""
-    figures = []
+    await _warm_up_commands(stage)
     for connections, count in count_by_connections.items():
         devices = stage.devices[: count // 2]
-        uuids = [str(uuid4()).upper() for _ in range(max(1, count // len(devices) - 1))]
-        for uuid in uuids:
-            await _enqueue(stage, devices, uuid)
-        drafts = [draft for device in devices for draft in messages.work_off(device, uuids)]
+        rounds = [await _enqueue(stage, devices) for _ in range(max(1, count // len(devices) - 1))]
+        drafts = [
+            draft
+            for device, *uuids in zip(devices, *rounds, strict=True)
+            for draft in messages.work_off(device, uuids)
+        ]
         queues = deal(
-            stage.fleet.sign(drafts), connections, devices=len(devices), each=len(uuids) + 1
+            stage.fleet.sign(drafts), connections, devices=len(devices), each=len(rounds) + 1
         )
-        figures.append(await stage.measure("command step", connections, queues, WRITE_BAR_MS))
-    return figures
+        await stage.measure("command step", "write", connections, queues)
+
+
+async def _warm_up_commands(stage: Stage) -> None:
+    devices = stage.devices[:_WARM_UP]
+    uuids = await _enqueue(stage, devices)
+    drafts = [
+        draft
+        for device, uuid in zip(devices, uuids, strict=True)
+        for draft in messages.work_off(device, [uuid])
+    ]
+    await stage.warm_up(drafts, each=2)
 
 
 def _turns(stage: Stage, count: int, make: Callable[[Device], Draft]) -> list[Draft]:
@@ -206,38 +204,61 @@ def _turns(stage: Stage, count: int, make: Callable[[Device], Draft]) -> list[Dr
 
 async def _measure_turns(
     stage: Stage, name: str, connections: int, drafts: Sequence[Draft]
-) -> Figures:
+) -> None:
     queues = deal(stage.fleet.sign(drafts), connections, devices=len(stage.devices))
-    return await stage.measure(name, connections, queues, WRITE_BAR_MS)
+    await stage.measure(name, "write", connections, queues)
 
 
-async def _enqueue(stage: Stage, devices: Sequence[Device], uuid: str) -> None:
-    body = plistlib.dumps(messages.device_information(uuid))
+async def _enqueue(stage: Stage, devices: Sequence[Device]) -> list[str]:
+    """Queue a command for each of them; its CommandUUID, for each of them.
+
+    Those that are named together share one command; NanoMDM takes a CommandUUID only once.
+    """
+    uuids: list[str] = []
     for start in range(0, len(devices), _NAMED_AT_ONCE):
-        ids = ",".join(device.udid for device in devices[start : start + _NAMED_AT_ONCE])
-        path = f"/v1/enqueue/{quote(ids, safe=',')}?nopush=1"
-        await _expect_ok(stage, render_request("PUT", path, body, stage.authorization))
+        named, uuid = devices[start : start + _NAMED_AT_ONCE], str(uuid4()).upper()
+        body = plistlib.dumps(messages.device_information(uuid))
+        ids = quote(",".join(device.udid for device in named), safe=",")
+        await _expect_ok(stage, "PUT", f"/v1/enqueue/{ids}?nopush=1", body)
+        uuids += [uuid] * len(named)
+    return uuids
 
 
-async def _answer_first_commands(stage: Stage, devices: Sequence[Device]) -> None:
-    """Work off what every enrollment begins with, so that an Idle has nothing to do."""
-    polled = stage.fleet.sign([messages.idle(device) for device in devices])
-    waiting = list(zip(devices, polled, strict=True))
+async def _answer_first_commands(
+    fleet: Fleet, contestant: Contestant, devices: Sequence[Device], polls: Sequence[Exchange]
+) -> None:
+    """Work off what an enrollment begins with, so that an Idle has nothing to do."""
+    waiting = list(zip(devices, polls, strict=True))
     for _ in range(_MOST_FIRST_COMMANDS):
-        answered = []
-        for device, exchange in waiting:
-            _, body = await ask(stage.server.port, exchange.request)
-            if body:
-                uuid = plistlib.loads(body)["CommandUUID"]
-                answered.append((device, messages.acknowledged(device, uuid)))
+        bodies = await _ask_all(contestant.port, [exchange for _, exchange in waiting])
+        answered = [
+            (device, messages.acknowledged(device, plistlib.loads(body)["CommandUUID"]))
+            for (device, _), body in zip(waiting, bodies, strict=True)
+            if body
+        ]
         if not answered:
             return
-        signed = stage.fleet.sign([draft for _, draft in answered])
+        signed = fleet.sign([draft for _, draft in answered])
         waiting = [(device, signed[at]) for at, (device, _) in enumerate(answered)]
     raise WrongAnswer("the commands of an enrollment never end")
 
 
-async def _expect_ok(stage: Stage, request: bytes) -> None:
-    head, body = await ask(stage.server.port, request)
-    if head[9:12] != b"200":
-        raise WrongAnswer(f"{head[:40]!r}: {body[:500]!r}")
+async def _ask_all(port: int, exchanges: Sequence[Exchange]) -> list[bytes]:
+    """What is answered to each, in the same order; several at once."""
+    bodies = [b""] * len(exchanges)
+
+    async def ask_some(first: int) -> None:
+        for at in range(first, len(exchanges), BAR_CONNECTIONS):
+            _, bodies[at] = await ask(port, exchanges[at].request)
+
+    await asyncio.gather(*(ask_some(first) for first in range(BAR_CONNECTIONS)))
+    return bodies
+
+
+async def _expect_ok(stage: Stage, method: str, path: str, body: bytes) -> None:
+    """What an operator does, with each of the servers."""
+    for contestant in stage.contestants:
+        request = render_request(method, path, body, contestant.authorization)
+        head, said = await ask(contestant.port, request)
+        if head[9:12] != b"200":
+            raise WrongAnswer(f"{contestant.name}: {head[:40]!r}: {said[:500]!r}")

@@ -12,7 +12,8 @@ from typing import cast
 
 from typing_extensions import override
 
-SLOWEST_SECONDS = 60.0
+SLOWEST_SECONDS = 300.0
+"""One measurement, with the slowest contestant on a busy machine."""
 _END_OF_HEAD = b"\r\n\r\n"
 _LENGTH = b"content-length:"
 

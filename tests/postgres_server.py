@@ -17,11 +17,13 @@ from typing import Any
 from urllib.parse import quote
 
 import asyncpg
+from typing_extensions import override
 
 from conformance.storage_values import MovedClock
 from ostiary.storage.postgres.storage import open_postgres
 
 TEMPLATE = "ostiary_template"
+PATIENCE_SECONDS = 60.0
 OPTIONS = {
     # The disk is not what these tests are about; a killed server loses nothing that the kernel has.
     "fsync": "off",
@@ -49,18 +51,27 @@ EMPTY = """
 class PostgresServer:
     """One server; each test gets a database that is a copy of one with our schema."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: str) -> None:
+        self._options = {**OPTIONS, **options}
         self._folder = Path(tempfile.mkdtemp(prefix="ostiary-postgres-"))
         self._as_user = _unprivileged(self._folder)
         self._programs = _programs(self._folder)
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
         self._given_back: list[str] = []
+        self._make_data()
+        atexit.register(self.stop)
+        self.restart()
+
+    def _make_data(self) -> None:
         self._run(
             "initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "-U", "postgres", "-D", "data"
         )
-        atexit.register(self.stop)
-        self.restart()
+
+    @property
+    def folder(self) -> Path:
+        """Where its socket is."""
+        return self._folder
 
     @property
     def pid(self) -> int:
@@ -73,7 +84,7 @@ class PostgresServer:
 
     async def make_template(self) -> None:
         """The database that all others are copies of."""
-        await self._command(f"CREATE DATABASE {TEMPLATE}")
+        await self.command(f"CREATE DATABASE {TEMPLATE}")
         async with open_postgres(self.url(TEMPLATE), clock=MovedClock()) as storage:
             await storage.check()
 
@@ -81,12 +92,12 @@ class PostgresServer:
         """The URL of a fresh database with our schema; with the template `template0`, of an empty one."""
         self._databases += 1
         name = f"test_{self._databases}"
-        await self._command(f"CREATE DATABASE {name} TEMPLATE {template}")
+        await self.command(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
 
     async def drop_database(self, url: str) -> None:
         name = url.partition("?")[0].rpartition("/")[2]
-        await self._command(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await self.command(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     async def lend_database(self) -> str:
         """The URL of a database with our schema and nothing in it: one that was given back, if there is one."""
@@ -94,8 +105,12 @@ class PostgresServer:
 
     async def take_back(self, url: str) -> None:
         """Make it empty again: a hundred times faster than another copy."""
-        await self._command(EMPTY, url)
+        await self.empty(url)
         self._given_back.append(url)
+
+    async def empty(self, url: str) -> None:
+        """Delete everything but the schema."""
+        await self.command(EMPTY, url)
 
     def kill(self) -> None:
         """As when the power fails: nothing is said to anybody, and none of its processes answers one more time."""
@@ -106,12 +121,21 @@ class PostgresServer:
             self._process.wait()
             self._process = None
 
+    def shut_down(self) -> None:
+        """As an operator does in a hurry: whoever is connected is told so, and hung up on."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait()
+            self._process = None
+
     def restart(self) -> None:
         """Start it, again or for the first time, unless it runs; it recovers what was committed."""
         if self._process is not None and self._process.poll() is None:
             return
+        until = time.monotonic() + PATIENCE_SECONDS
         while not self._start():
             # What a killed server leaves behind holds its memory for a moment.
+            assert time.monotonic() < until, (self._folder / "log").read_text()[-2000:]
             time.sleep(0.02)
 
     @asynccontextmanager
@@ -146,7 +170,9 @@ class PostgresServer:
         return pids
 
     def _start(self) -> bool:
-        options = [part for name, value in OPTIONS.items() for part in ("-c", f"{name}={value}")]
+        options = [
+            part for name, value in self._options.items() for part in ("-c", f"{name}={value}")
+        ]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._programs / "postgres", "-D", "data", "-k", self._folder, *options],
@@ -177,12 +203,32 @@ class PostgresServer:
             **self._as_user,
         )
 
-    async def _command(self, statement: str, url: str | None = None) -> None:
+    async def command(self, statement: str, url: str | None = None) -> None:
+        """Run one statement, without a transaction around it."""
         connection = await asyncpg.connect(url or self.url("postgres"))
         try:
             await connection.execute(statement)
         finally:
             await connection.close()
+
+
+class StandbyServer(PostgresServer):
+    """A server that follows another one's every commit, and can take its place."""
+
+    def __init__(self, of: PostgresServer) -> None:
+        self._of = of
+        super().__init__()
+
+    @override
+    def _make_data(self) -> None:
+        self._run(
+            "pg_basebackup", "--no-sync", "--checkpoint=fast", "--write-recovery-conf",
+            "-U", "postgres", "-h", str(self._of.folder), "-D", "data",
+        )  # fmt: skip
+
+    async def promote(self) -> None:
+        """Follow nobody any more, and take writes."""
+        await self.command("SELECT pg_promote()")
 
 
 def _children_of(pid: int) -> list[int]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,16 +27,30 @@ class Server:
     def port(self) -> int:
         return int(str(self.ready["listen"]).rpartition(":")[2])
 
+    @property
+    def host(self) -> str:
+        return str(self.ready["listen"]).rpartition(":")[0]
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(PATIENCE_SECONDS)
 
 
 @contextmanager
-def served(data: Path, *flags: str, env: dict[str, str] | None = None) -> Iterator[Server]:
-    """Start a server, wait until it is ready, and end it at the latest with the `with`."""
-    ready_file, log = data.parent / "ready.json", data.parent / "serve.log"
-    command = [sys.executable, "-m", "ostiary", "serve", "--data", str(data), *flags]
+def served(
+    data: Path,
+    *flags: str,
+    env: dict[str, str] | None = None,
+    beside: Path | None = None,
+    before: tuple[str, ...] = (),
+) -> Iterator[Server]:
+    """Start a server, wait until it is ready, and end it at the latest with the `with`.
+
+    Its log and ready file lie in `beside`, or next to the data; `before` stands before its command.
+    """
+    place = beside or data.parent
+    ready_file, log = place / "ready.json", place / "serve.log"
+    command = [*before, sys.executable, "-m", "ostiary", "serve", "--data", str(data), *flags]
     with log.open("w") as out:
         process = subprocess.Popen(
             [*command, "--ready-file", str(ready_file)],

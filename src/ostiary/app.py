@@ -1,29 +1,31 @@
 """The wiring: settings in, a house out. The only place that knows every room."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Final
 
 import structlog
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from starlette.types import ASGIApp
 
 from ostiary.domain.token import DEFAULT_TENANT
-from ostiary.errors import OstiaryError, Unavailable
-from ostiary.formats.mobileconfig import sign_profile
+from ostiary.errors import OstiaryError
 from ostiary.keys.authority import open_device_authority
 from ostiary.keys.file import load_root_key
 from ostiary.keys.sealer import EpochSealer, open_sealer
-from ostiary.keys.server_tls import ServerTls, TlsFileUnusable, renew_own_certificate
-from ostiary.keys.signer import load_private_key
 from ostiary.outward.apns import ApnsEndpoint, ApnsPusher
+from ostiary.own_tls import (
+    keep_tls_fresh,
+    load_chain,
+    open_tls,
+    own_tls_authority,
+    profile_signer,
+    tls_files,
+)
 from ostiary.ports.clock import Clock
 from ostiary.ports.signer import IssuingAuthority
 from ostiary.ports.trace import Trace, no_trace
@@ -35,7 +37,7 @@ from ostiary.services.checkin import CheckinService
 from ostiary.services.commands import CommandDesk
 from ostiary.services.connect import CommandChannel
 from ostiary.services.devices import DeviceDesk
-from ostiary.services.enrollment import EnrollmentService, ProfilePolicy, SignProfile
+from ostiary.services.enrollment import EnrollmentService, ProfilePolicy
 from ostiary.services.gate import DeviceGate
 from ostiary.services.health import Dated, HealthService
 from ostiary.services.invitations import InvitationService
@@ -45,13 +47,16 @@ from ostiary.services.push import PushService
 from ostiary.services.push_certificates import PushCertificateService
 from ostiary.services.push_count import CountedPusher
 from ostiary.services.renewal import RenewalDesk
+from ostiary.services.retention import RetentionService
 from ostiary.services.scep import ScepService
 from ostiary.settings import Settings
 from ostiary.storage import Storage, open_storage
 from ostiary.web.body import BodyBudget
 from ostiary.web.control import Control, ControlServices
-from ostiary.web.control_socket import bind_control_socket, remove_control_socket
+from ostiary.web.control_socket import ControlSocket
+from ostiary.web.doors import Duty, OpenDoors
 from ostiary.web.enroll import enroll_routes
+from ostiary.web.figures import SharedFigures
 from ostiary.web.front import FrontDoor, Wing
 from ostiary.web.mdm import DeviceDoor, mdm_routes
 from ostiary.web.metrics import PrometheusMeter
@@ -62,20 +67,16 @@ from ostiary.web.presented import ProxyTrust
 from ostiary.web.problems import Door, log_problem
 from ostiary.web.scep import scep_routes
 from ostiary.web.server import Bounds, Listener
-from ostiary.worker.push_loop import run_push_loop
+from ostiary.worker.push_loop import RepeatPace, run_push_loop
+from ostiary.worker.retention_loop import run_retention_loop
 
 _log = structlog.get_logger()
 
 
-TLS_LOOK_SECONDS: Final = 60.0
+FIGURES_SECONDS: Final = 1.0
+"""How often a process tells the others of its node what it has counted."""
 STRANGERS_BODY_BYTES: Final = 8 * 1024 * 1024
 """What requests may hold in memory together whose senders show no certificate: SCEP and enrollment."""
-
-
-class PortTaken(Unavailable):
-    """The address to listen on is not free, or not ours."""
-
-    hint = "Stop what listens there, or choose another with --listen HOST:PORT."
 
 
 class SystemClock:
@@ -97,6 +98,7 @@ class House:
     meter: PrometheusMeter
     budget: BodyBudget
     policies: PolicyBook
+    retention: RetentionService
     tokens: ApiTokenService
     desk: CommandDesk
     devices: DeviceDesk
@@ -141,8 +143,11 @@ async def open_house(
         yield house
 
 
-def front_app(house: House) -> ASGIApp:
-    """What devices and programs reach: exact addresses, each with its way of telling errors."""
+def front_app(house: House, only: Duty | None = None) -> ASGIApp:
+    """What devices and programs reach: exact addresses, each with its way of telling errors.
+
+    A worker alone answers only those who run it: whether it lives, whether it is ready, what it has counted.
+    """
     nano = NanoServices(
         tokens=house.tokens,
         desk=house.desk,
@@ -156,10 +161,12 @@ def front_app(house: House) -> ASGIApp:
 
     async def figures() -> bytes:
         certificates = await house.storage.push_certificates.list_push_certificates(DEFAULT_TENANT)
-        house.meter.body_bytes.set(house.budget.held_bytes + strangers.held_bytes)
         return house.meter.render(await house.storage.reports.count(), certificates)
 
+    house.meter.body_bytes.set_function(lambda: house.budget.held_bytes + strangers.held_bytes)
     operations = operations_routes(check=house.storage.check, figures=figures, tokens=house.tokens)
+    if only is Duty.WORKER:
+        return FrontDoor([Wing(door=Door.API, routes=operations)])
     return FrontDoor(
         [
             Wing(door=Door.DEVICE, routes=mdm_routes(house.device_door)),
@@ -185,6 +192,7 @@ def control_app(house: House) -> ASGIApp:
         certificates=house.push_certificates,
         invitations=house.invitations,
         policies=house.policies,
+        retention=house.retention,
         tokens=house.tokens,
         health=house.health,
         clock=house.clock,
@@ -203,38 +211,81 @@ class Served:
     port: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What this process does of a node's work: all of it, unless it is told otherwise."""
+
+    only: Duty | None = None
+    number: int = 1
+    """Counted from 1 among the processes of a node; the first also renews what they have in common."""
+    doors: OpenDoors | None = None
+    """Opened by the parent of several processes; None: this one opens its own."""
+    figures: SharedFigures | None = None
+
+
+def open_doors(settings: Settings, only: Duty | None = None, processes: int = 1) -> OpenDoors:
+    """The sockets that the settings ask for; a worker alone has no control socket.
+
+    Raises:
+        PortTaken, DirectoryIsServed, ControlSocketUnusable: none is left open.
+    """
+    control = None if only is Duty.WORKER else ControlSocket(settings.places.control_socket)
+    return OpenDoors(*settings.listen_address, control=control, processes=processes)
+
+
 async def serve(
     house: House,
     stop: asyncio.Event,
     *,
     ready: Callable[[Served], None] = lambda _served: None,
     bounds: Bounds | None = None,
+    part: Part | None = None,
 ) -> None:
-    """Serve devices, programs and commands until `stop` is set; then let what is under way end.
+    """Serve devices, programs and commands, and wake devices, until `stop` is set; then let what is under way end.
 
     `ready` is told the address once connections are accepted; a port of 0 in the settings is any free one.
 
     Raises:
-        PortTaken, TlsFileUnusable, ControlSocketUnusable: nothing was served.
+        PortTaken, TlsFileUnusable, DirectoryIsServed, ControlSocketUnusable: nothing was served.
     """
-    settings = house.settings
+    settings, part = house.settings, part or Part()
     limits = bounds or _bounds(settings)
-    tls = _open_tls(house) if settings.tls.enabled else None
-    sock = _bind(*settings.listen_address)
-    control = bind_control_socket(settings.places.control_socket)
-    host, port = sock.getsockname()[:2]
-    devices = Listener(front_app(house), limits, tls=tls.context if tls else None)
+    renews = part.number == 1 and part.only is not Duty.WORKER  # which may share the directory
+    sharing = 1 if part.figures is None else part.figures.processes
+    tls = open_tls(settings, house.clock, renews=renews) if settings.tls.enabled else None
+    opened = part.doors or open_doors(settings, part.only)
+    doors, (host, port) = opened.take(part.number), opened.address
+    devices = Listener(front_app(house, part.only), limits, tls=tls.context if tls else None)
     house.meter.connections.set_function(lambda: len(devices.state.connections))
     commands = Listener(control_app(house), replace(limits, connections=64))
     try:
-        await devices.open(sock)
-        await commands.open(control)
+        await devices.open(doors.port)
+        if doors.commands is not None:
+            await commands.open(doors.commands)
         async with asyncio.TaskGroup() as group:
-            group.create_task(run_push_loop(house.storage.wakes, house.pushes, house.clock, stop))
+            if part.only is not Duty.WEB:
+                group.create_task(
+                    run_push_loop(
+                        house.storage.wakes,
+                        house.pushes,
+                        house.clock,
+                        stop,
+                        repeats=RepeatPace(max(1, settings.apns.repeats_per_second // sharing)),
+                    )
+                )
+                group.create_task(run_retention_loop(house.retention, stop))
             refreshing = [group.create_task(_keep_policies_fresh(house.policies))]
             if tls is not None:
-                refreshing.append(group.create_task(_keep_tls_fresh(house, tls)))
-            _log.info("serving", url=settings.url, host=host, port=port, tls=settings.tls.enabled)
+                refreshing.append(
+                    group.create_task(keep_tls_fresh(settings, house.clock, tls, renews=renews))
+                )
+            if part.figures is not None:
+                house.meter.share(part.figures, part.number)
+                refreshing.append(group.create_task(_keep_figures_fresh(house.meter)))
+            _log.info(
+                "serving",
+                url=settings.url, host=host, port=port, tls=settings.tls.enabled, only=part.only,
+            )  # fmt: skip
             ready(Served(url=settings.url, host=host, port=port))
             await stop.wait()
             _log.info("stopping")
@@ -244,7 +295,15 @@ async def serve(
     finally:
         await devices.close(drain_seconds=0)
         await commands.close(drain_seconds=1)
-        remove_control_socket(settings.places.control_socket)
+        house.meter.publish()
+        if part.doors is None:
+            opened.close()
+
+
+async def _keep_figures_fresh(meter: PrometheusMeter) -> None:
+    while True:
+        await asyncio.sleep(FIGURES_SECONDS)
+        meter.publish()
 
 
 async def _keep_policies_fresh(policies: PolicyBook) -> None:
@@ -264,42 +323,6 @@ def _bounds(settings: Settings) -> Bounds:
         body_idle_seconds=given.body_idle_seconds,
         keep_alive_seconds=given.keep_alive_seconds,
     )
-
-
-def _open_tls(house: House) -> ServerTls:
-    _renew_tls(house)
-    return ServerTls(*tls_files(house.settings))
-
-
-def _renew_tls(house: House) -> None:
-    """Our own certificate anew, if its end is near; the operator's are the operator's to renew."""
-    if house.settings.tls.certificate is not None:
-        return
-    places, now = house.settings.places, house.clock.now()
-    not_after = renew_own_certificate(
-        places.tls_ca, places.tls, hosts=house.settings.hosts, now=now
-    )
-    if not_after is not None:
-        _log.info("tls_certificate_renewed", not_after=not_after.isoformat())
-
-
-async def _keep_tls_fresh(house: House, tls: ServerTls) -> None:
-    while True:
-        await asyncio.sleep(TLS_LOOK_SECONDS)
-        try:
-            _renew_tls(house)
-            if tls.refresh():
-                _log.info("tls_certificate_taken_up")
-        except OstiaryError as error:
-            log_problem(error)
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise PortTaken(f"cannot listen on {host}:{port}: {error.strerror}") from None
 
 
 def _wire(
@@ -326,6 +349,7 @@ def _wire(
         meter=meter,
         budget=budget,
         policies=policies,
+        retention=RetentionService(storage.retention, policies.current, clock, meter),
         tokens=ApiTokenService(storage.api_tokens, sealer, clock),
         desk=CommandDesk(storage.enrollments, sealer, clock),
         devices=DeviceDesk(storage.enrollments, clock),
@@ -345,8 +369,8 @@ def _wire(
             push_certificates=storage.push_certificates,
             sealer=sealer,
             clock=clock,
-            sign=_profile_signer(settings),
-            policy=ProfilePolicy(trust_anchors=_own_tls_authority(settings)),
+            sign=profile_signer(settings),
+            policy=ProfilePolicy(trust_anchors=own_tls_authority(settings)),
         ),
         health=HealthService(
             storage.reports, storage.push_certificates, clock, _dated(settings, authority)
@@ -384,13 +408,6 @@ def _wire(
     return house, pusher
 
 
-def tls_files(settings: Settings) -> tuple[Path, Path]:
-    """Certificate chain and key that the server shows: the operator's, or our own."""
-    if settings.tls.certificate is not None and settings.tls.key is not None:
-        return settings.path(settings.tls.certificate), settings.path(settings.tls.key)
-    return settings.places.tls
-
-
 def _apns_endpoint(settings: Settings) -> ApnsEndpoint:
     ca = settings.apns.ca
     return ApnsEndpoint(
@@ -406,29 +423,6 @@ def _device_authorities(settings: Settings, authority: IssuingAuthority) -> Devi
     return DeviceAuthorities([ours, *foreign])
 
 
-def _own_tls_authority(settings: Settings) -> tuple[bytes, ...]:
-    """The CA that an enrollment profile must bring along, because no device knows it."""
-    if not settings.tls.enabled or settings.tls.certificate is not None:
-        return ()
-    return (_load_chain(settings.places.tls_ca[0])[0].public_bytes(Encoding.DER),)
-
-
-def _profile_signer(settings: Settings) -> SignProfile:
-    """Signs profiles with the TLS key, whose certificate devices have every reason to trust.
-
-    Read for each profile, since the files may be renewed while we run; once now, to fail at the start.
-    """
-    certificate_file, key_file = tls_files(settings)
-
-    def sign(profile: bytes) -> bytes:
-        chain = [one.public_bytes(Encoding.DER) for one in _load_chain(certificate_file)]
-        return sign_profile(profile, chain[0], load_private_key(key_file), chain[1:])
-
-    _load_chain(certificate_file)
-    load_private_key(key_file)
-    return sign
-
-
 def _dated(settings: Settings, authority: IssuingAuthority) -> Sequence[Dated]:
     ca = x509.load_der_x509_certificate(authority.certificate)
     dated = [
@@ -439,16 +433,9 @@ def _dated(settings: Settings, authority: IssuingAuthority) -> Sequence[Dated]:
         )
     ]
     if settings.tls.enabled:
-        leaf = _load_chain(tls_files(settings)[0])[0]
+        leaf = load_chain(tls_files(settings)[0])[0]
         todo = "Restart the server, which renews its own; replace the files of [tls] where it is yours."
         dated.append(
             Dated(subject="TLS certificate", not_after=leaf.not_valid_after_utc, todo=todo)
         )
     return dated
-
-
-def _load_chain(file: Path) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(file.read_bytes())
-    except (OSError, ValueError):
-        raise TlsFileUnusable(path=file) from None

@@ -128,6 +128,9 @@ class ApnsSettings(_Part):
     host: str = PRODUCTION_APNS
     port: int = Field(default=443, ge=1, le=65535)
     ca: Path | None = None
+    repeats_per_second: int = Field(default=100, ge=1, le=100_000)
+    """Of each node: repeated pushes, so that the end of an outage makes no storm. First pushes for new commands are
+    not counted, and do not wait. (docs/decisions/0015)"""
 
 
 def _network(value: str) -> str:

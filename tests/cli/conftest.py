@@ -1,11 +1,16 @@
 """An installation for each test, and a command line whose traces in the process are undone."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from installation import copy_installation, journal_as_before, make_installation
+
+if TYPE_CHECKING:
+    from postgres_server import PostgresServer
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +25,15 @@ def data(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     directory = copy_installation(template, tmp_path / "data")
     monkeypatch.setenv("OSTIARY_DATA", str(directory))
     return directory
+
+
+@pytest.fixture
+def bare_url(postgres_server: "PostgresServer") -> Iterator[str]:
+    """The URL of a PostgreSQL database without a schema."""
+    postgres_server.restart()
+    url = asyncio.run(postgres_server.make_database("template0"))
+    yield url
+    asyncio.run(postgres_server.drop_database(url))
 
 
 @pytest.fixture(autouse=True)

@@ -64,3 +64,17 @@ def test_a_database_that_is_not_there_leaves_nothing_behind(
     assert not (tmp_path / "data").exists()
     said = capsys.readouterr()
     assert "pass-phrase" not in said.out + said.err
+
+
+def test_an_emptied_database_is_not_taken_for_a_new_one(
+    tmp_path: Path, postgres_url: str, bare_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty one in place of a lost one would know no device: it is said, and nothing is made there."""
+    data = tmp_path / "data"
+    assert init(data, postgres_url) == 0
+    settings = data / "ostiary.toml"
+    settings.write_text(settings.read_text().replace(postgres_url, bare_url))
+    capsys.readouterr()
+    with journal_as_before():
+        assert run(["policy", "list", "--data", str(data)]) == 66
+    assert "is empty" in capsys.readouterr().err

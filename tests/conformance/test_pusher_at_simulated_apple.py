@@ -1,5 +1,7 @@
 """Certificate, key, pusher and a simulated Apple that was written from the same fact sheet by a stranger."""
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,7 +12,7 @@ import pytest
 from cryptography import x509
 
 from ostiary.domain.token import DEFAULT_TENANT
-from ostiary.outward.apns import ApnsEndpoint, ApnsPusher
+from ostiary.outward.apns import ApnsEndpoint, ApnsPusher, PushLimits
 from ostiary.ports.push import PushOutcome, PushVerdict
 from ostiary.protocol.mdm.checkin import PushAddress, Topic
 from ostiary.secret import Secret
@@ -32,7 +34,9 @@ class Scene:
     delivered: list[str]
 
     @classmethod
-    async def open(cls, apple: SimulatedApns, folder: Path) -> Self:
+    async def open(
+        cls, apple: SimulatedApns, folder: Path, limits: PushLimits | None = None
+    ) -> Self:
         world = PushWorld()
         now = datetime.now(UTC)  # noqa: TID251 - TLS looks at the wall clock, so the portal does
         service = PushCertificateService(
@@ -42,7 +46,7 @@ class Scene:
         ca_file.write_bytes(apple.authority.ca_pem)
         endpoint = ApnsEndpoint(host="127.0.0.1", port=apple.port, ca_file=ca_file)
         scene = cls(
-            apple=apple, service=service, pusher=ApnsPusher(service, endpoint), delivered=[]
+            apple=apple, service=service, pusher=ApnsPusher(service, endpoint, limits), delivered=[]
         )
         scene.topic = (await scene.certify()).topic
         await apple.connect(TOKEN, scene.topic, scene.deliver)
@@ -166,3 +170,94 @@ async def test_each_topic_is_pushed_with_its_own_certificate(scene: Scene) -> No
     assert elsewhere.verdict is PushVerdict.ACCEPTED
     shown = [(seen.topic, seen.certificate_topic) for seen in scene.apple.requests]
     assert shown == [(scene.topic, scene.topic), (other.topic, other.topic)]
+
+
+async def push_a_thousand(scene: Scene) -> list[asyncio.Task[PushOutcome]]:
+    """A thousand pushes to as many devices, all of them at Apple's and none answered."""
+    await scene.push()
+    scene.apple.levers.holding = True
+    pushes = [asyncio.ensure_future(scene.push(token=token_of(n))) for n in range(1000)]
+    await scene.apple.until_held(1000)
+    return pushes
+
+
+def token_of(number: int) -> bytes:
+    return number.to_bytes(32)
+
+
+def times_taken(scene: Scene) -> Counter[int]:
+    """How often Apple took a push to each of the thousand, 200 each time."""
+    taken = [seen for seen in scene.apple.requests if seen.token != TOKEN]
+    assert {seen.verdict.status for seen in taken} <= {200}
+    return Counter(int.from_bytes(seen.token or b"") for seen in taken)
+
+
+@pytest.mark.case("AP-06")
+@pytest.mark.parametrize("answered", [0, 1, 500, 999, 1000])
+async def test_goaway_in_the_middle_of_a_thousand_pushes_repeats_exactly_what_was_not_processed(
+    scene: Scene, answered: int
+) -> None:
+    """None is lost, none told twice, none that Apple took reported failed. (5.3)"""
+    pushes = await push_a_thousand(scene)
+    await scene.apple.leave_amid(answered, how=Break.GOAWAY)
+    outcomes = await asyncio.gather(*pushes)
+    assert {outcome.verdict for outcome in outcomes} == {PushVerdict.ACCEPTED}
+    assert times_taken(scene) == dict.fromkeys(range(1000), 1)
+    first = [seen for seen in scene.apple.requests if seen.connection == 1]
+    assert len(first) == 1 + answered
+    assert len({outcome.apns_id for outcome in outcomes}) == 1000
+    assert scene.apple.connections <= 1 + PushLimits().connections_per_topic
+
+
+@pytest.mark.case("AP-06")
+@pytest.mark.parametrize("answered", [0, 500])
+async def test_a_connection_reset_under_a_thousand_pushes_loses_none(
+    scene: Scene, answered: int
+) -> None:
+    """Nobody knows what had arrived: those without an answer are sent once more, which does no harm. (5.2, 5.3)"""
+    pushes = await push_a_thousand(scene)
+    await scene.apple.leave_amid(answered, how=Break.RESET)
+    outcomes = await asyncio.gather(*pushes)
+    assert {outcome.verdict for outcome in outcomes} == {PushVerdict.ACCEPTED}
+    taken = times_taken(scene)
+    assert set(taken) == set(range(1000))
+    assert max(taken.values()) <= 2
+    assert scene.apple.connections <= 1 + 2 * PushLimits().connections_per_topic
+
+
+async def test_no_more_streams_are_opened_than_apple_allows(tmp_path: Path) -> None:
+    """SETTINGS_MAX_CONCURRENT_STREAMS holds whatever we would like; the others wait for a stream. (5.3)"""
+    async with SimulatedApns(PushAuthority.create(), max_streams=20) as apple:
+        limits = PushLimits(connections_per_topic=2)
+        scene = await Scene.open(apple, tmp_path, limits)
+        await scene.push()
+        apple.levers.holding = True
+        pushes = [asyncio.ensure_future(scene.push(token=token_of(n))) for n in range(100)]
+        await apple.until_held(20)
+        assert max(apple.held) == 20, "more at once than Apple allows"
+        await apple.release()
+        outcomes = await asyncio.gather(*pushes)
+        assert {outcome.verdict for outcome in outcomes} == {PushVerdict.ACCEPTED}
+        assert set(times_taken(scene).values()) == {1}
+        # Streams that a new connection opened before it knew the limit were refused, and went to one more.
+        assert apple.connections <= limits.connections_per_topic + 1
+        scene.pusher.close()
+
+
+@pytest.mark.case("AP-09")
+async def test_pushes_under_way_end_on_the_old_certificate_while_the_renewed_one_is_shown(
+    scene: Scene,
+) -> None:
+    """A renewal interrupts nobody: the old connection closes once its last push is answered. (5.3, 5.6)"""
+    await scene.push()
+    scene.apple.levers.holding = True
+    slow = asyncio.ensure_future(scene.push("under way"))
+    await scene.apple.until_held(1)
+    scene.apple.levers.holding = False
+    await scene.certify(scene.topic)
+    assert (await scene.push("renewed")).verdict is PushVerdict.ACCEPTED
+    assert not slow.done()
+    await scene.apple.release()
+    assert (await slow).verdict is PushVerdict.ACCEPTED
+    by_magic = {seen.magic: seen.connection for seen in scene.apple.requests}
+    assert by_magic == {"MAGIC": 1, "under way": 1, "renewed": 2}

@@ -7,6 +7,7 @@ import pytest
 
 from conformance.storage_twins import AnyStorage, store, visible_state
 from conformance.storage_values import (
+    NOON,
     PROFILE,
     after,
     audit,
@@ -186,3 +187,15 @@ async def test_a_renewable_relationship_is_found_by_a_binding_in_force(
     assert await storage.challenges.find_renewable(fingerprint(1)) == device(1, version=1)
     for number in (2, 3, 4):
         assert await storage.challenges.find_renewable(fingerprint(number)) is None
+
+
+async def test_renewals_are_counted_by_relationship_and_day(storage: AnyStorage) -> None:
+    """A device mints renewals for itself whenever it likes, and each is kept for years. (docs/decisions/0016)"""
+    for number, (of, issued_at) in enumerate(
+        [(1, NOON), (1, after(days=1)), (1, after(days=2)), (2, after(days=2))]
+    ):
+        issued = credential(number, bound=Bound(enrollment_key=key(of)), issued_at=issued_at)
+        await storage.challenges.add_credential(issued, b"der")
+    await storage.challenges.add_credential(credential(9, issued_at=after(days=2)), b"der")
+    assert await storage.challenges.count_renewals(key(1), since=after(days=1)) == 2
+    assert await storage.challenges.count_renewals(key(3), since=NOON) == 0

@@ -197,13 +197,21 @@ async def test_disabling_users_puts_them_out_and_drops_sessions_and_wakes(
     """(check-in-and-commands.md 2.3, 1.6)"""
     rows = (
         device(1),
-        user(2, parent=1, session=UserSession(nonce="n")),
+        user(
+            2,
+            parent=1,
+            session=UserSession(nonce="n"),
+            push=pointer(102),
+            push_dead_since=NOON,
+            push_dead_reason="Unregistered",
+        ),
         user(3, parent=1, state=State.OUT),
         device(4),
-        user(5, parent=4),
+        user(5, parent=4, push=pointer(105)),
     )
     wakes = tuple(Wake(enrollment_key=key(n), due_at=NOON) for n in (1, 2, 5))
-    await store(storage, rows=rows, wakes=wakes)
+    records = tuple(record(100 + n, holder=n) for n in (2, 5))
+    await store(storage, rows=rows, records=records, wakes=wakes)
     await store(storage, disable_users=(DisableUsers(device_key=key(1)),))
     state = await visible_state(storage)
     asked = UserSession()  # the AuthToken is dropped, the need for one is not
@@ -211,7 +219,9 @@ async def test_disabling_users_puts_them_out_and_drops_sessions_and_wakes(
         2, parent=1, state=State.OUT, session=asked, version=2
     )
     assert state["enrollments"][key(3)] == user(3, parent=1, state=State.OUT, version=1)
-    assert state["enrollments"][key(5)] == user(5, parent=4, version=1)
+    assert state["enrollments"][key(5)] == user(5, parent=4, push=pointer(105), version=1)
+    assert state["records"][record_id(102)].state is TokenState.RETIRED
+    assert state["records"][record_id(105)].state is TokenState.OK
     assert set(state["wakes"]) == {key(1), key(5)}
 
 

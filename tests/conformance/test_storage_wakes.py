@@ -13,6 +13,7 @@ from conformance.storage_values import (
     TOPIC,
     after,
     audit,
+    command,
     device,
     key,
     pointer,
@@ -21,8 +22,11 @@ from conformance.storage_values import (
     record_id,
     user,
 )
+from ostiary.domain.command import CommandState, LiveCommand
 from ostiary.domain.decision import Wake
 from ostiary.domain.enrollment import Enrollment, State
+from ostiary.domain.push_schedule import PAUSED, UNREACHABLE
+from ostiary.domain.push_target import PushTarget, SealedPush
 from ostiary.domain.token import TokenState
 from ostiary.ports.storage import DueWake, WakeStep
 
@@ -70,10 +74,13 @@ async def test_due_channels_are_claimed_earliest_first_with_all_that_a_push_need
     due = await storage.wakes.claim(NOON, limit=10, lease=LEASE)
     assert [one.enrollment.key for one in due] == [key(2), key(1)]
     assert due[1] == DueWake(
-        enrollment=replace(reachable(1), version=1),
+        enrollment=PushTarget.of(reachable(1)),
+        due_at=NOON,
         attempt=2,
         failures=1,
-        push_record=record(101, holder=1, generation=1),
+        has_work=False,
+        has_new_work=False,
+        push_record=SealedPush.of(record(101, holder=1)),
     )
 
 
@@ -115,6 +122,84 @@ async def test_what_cannot_be_pushed_is_left_out_and_does_not_stand_in_the_way(
     await furnish(storage, *rows, wakes=wakes)
     assert await claimed(storage, limit=1) == [key(6)]
     assert await claimed(storage, limit=1) == []
+    held = (await visible_state(storage))["wakes"]
+    assert held[key(5)] == wake(5, NOON + PAUSED, failures=1)
+    for number in (1, 2, 3, 4):
+        assert held[key(number)] == wake(number, NOON + UNREACHABLE, failures=1)
+
+
+async def test_a_resumed_topics_channels_are_due_within_minutes_and_paced(
+    storage: AnyStorage,
+) -> None:
+    """They count as having failed, so they are repeats: a fleet does not come back in one second. (5.2, 5.5)"""
+    await storage.push_certificates.save_push_certificate(push_certificate(900), audit("import"))
+    await storage.push_certificates.pause_topic(TOPIC, "BadCertificate", NOON)
+    await furnish(storage, reachable(1), wakes=(wake(1),))
+    assert await claimed(storage) == []
+    await storage.push_certificates.save_push_certificate(push_certificate(900), audit("resume"))
+    (due,) = await storage.wakes.claim(NOON + PAUSED, limit=1, lease=LEASE)
+    assert (due.enrollment.key, due.attempt, due.failures) == (key(1), 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("commands", "has_work", "has_new_work"),
+    [
+        ((), False, False),
+        ((command("seven", to=1),), True, True),
+        ((command("seven", to=1, state=CommandState.SENT, hand_outs=1),), True, False),
+        (
+            (
+                command("seven", to=1, state=CommandState.DEFERRED, hand_outs=1),
+                command("eight", to=2),
+            ),
+            True,
+            False,
+        ),
+        (
+            (
+                command("seven", to=1, state=CommandState.DEFERRED, hand_outs=1),
+                command("eight", to=1),
+            ),
+            True,
+            True,
+        ),
+    ],
+    ids=["nothing", "new", "lost on the way", "said NotNow, another's new", "NotNow and new"],
+)
+async def test_a_claim_tells_whether_work_waits_and_whether_it_is_new(
+    storage: AnyStorage, commands: tuple[LiveCommand, ...], has_work: bool, has_new_work: bool
+) -> None:
+    """Only new work is pushed without waiting for a turn. (5.2, docs/decisions/0015)"""
+    await furnish(storage, reachable(1), reachable(2), wakes=(wake(1),))
+    await store(storage, enqueue=commands)
+    (due,) = await storage.wakes.claim(NOON, limit=5, lease=LEASE)
+    assert (due.has_work, due.has_new_work) == (has_work, has_new_work)
+
+
+async def test_devices_that_were_silent_for_a_week_are_woken_once(storage: AnyStorage) -> None:
+    """Neither heard of nor pushed; dead tokens, users and whoever has a wake are left alone. (5.2)"""
+    old, young = after(days=-8), after(days=-6)
+    rows = (
+        reachable(1, last_seen_at=old),
+        reachable(2, last_seen_at=young),
+        reachable(3, last_seen_at=old, pushed_at=young),
+        reachable(4, last_seen_at=old, pushed_at=old),
+        reachable(5, last_seen_at=old, push_dead_since=old, push_dead_reason="Unregistered"),
+        reachable(6, last_seen_at=old, state=State.OUT),
+        reachable(7, last_seen_at=old),
+        device(8, last_seen_at=old),
+        reachable(9, last_seen_at=None, enrolled_at=old),
+        user(10, parent=1, push=pointer(110), last_seen_at=old),
+    )
+    await furnish(storage, *rows, wakes=(wake(7, after(days=1)),))
+    since = after(days=-7)
+    assert await storage.wakes.wake_silent(NOON, silent_since=since, limit=2) == 2
+    assert await storage.wakes.wake_silent(NOON, silent_since=since, limit=2) == 1
+    assert await storage.wakes.wake_silent(NOON, silent_since=since, limit=2) == 0
+    assert (await visible_state(storage))["wakes"] == {
+        **{key(n): wake(n, NOON, failures=1) for n in (1, 4, 9)},
+        key(7): wake(7, after(days=1)),
+    }
 
 
 async def test_a_user_channel_is_pushed_by_its_own_token(storage: AnyStorage) -> None:

@@ -1,19 +1,20 @@
-"""What devices do while the process dies under them, and what may be found afterwards: the world before, or after."""
+"""What devices do while something dies under them, and what may be found afterwards: the world before, or after."""
 
-import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from ostiary.domain.enrollment import State
+from ostiary.domain.decision import Ask, ByKey, Change, QueueView, Snapshot
+from ostiary.domain.enrollment import EnrollmentKey, State
 from ostiary.domain.push_value import decode_push_value
 from ostiary.domain.token import TokenKind, TokenState
 from ostiary.protocol.mdm.identity import EnrollmentId
-from scenes.house import IPHONE, MAC, Device, House, Model
+from scenes.house import IPHONE, MAC, TOPIC, Device, House, Model
 
 PUSH, UNLOCK, BOOTSTRAP = TokenKind.PUSH, TokenKind.UNLOCK, TokenKind.BOOTSTRAP
 KINDS = (PUSH, UNLOCK, BOOTSTRAP)
-FIRST_COMMANDS = ("DeviceInformation", "SecurityInfo")
+INFORMATION, SECURITY = "DeviceInformation", "SecurityInfo"
+"""What every device is asked first, in this order."""
 
 Generation = tuple[TokenState, bytes]
 
@@ -23,39 +24,57 @@ class World:
     """All that a device's message may change, opened: equal worlds mean that nothing is half done."""
 
     state: State
-    token_updates: int
+    token_updates: int = 0
     history: Mapping[TokenKind, tuple[Generation, ...]] = field(default_factory=dict)
     """In order of generation, which are numbered from 1 without gaps."""
     current: Mapping[TokenKind, bytes] = field(default_factory=dict)
-    queued: tuple[str, ...] = ()
+    commands: tuple[tuple[str, str], ...] = ()
+    """Every command with its state, by request type."""
     has_wake: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Message:
-    """A message of a device that carries tokens, by its values; None leaves a key out."""
+    """A message of a device: a check-in with its values, or a report on the command that it names."""
 
-    is_update: bool
-    token: bytes = b""
-    unlock: bytes | None = None
-    bootstrap: bytes | None = None
+    type: str = ""
+    """Of a check-in; without one it is a report."""
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    status: str = "Idle"
+    about: str = ""
+    """The request type that is reported on."""
+
+    @property
+    def is_update(self) -> bool:
+        return self.type == "TokenUpdate"
+
+    @property
+    def seals(self) -> bool:
+        """Whether it passes the step at which tokens are sealed."""
+        return self.is_update or bool(self.keys.get("BootstrapToken"))
 
     async def send(self, device: Device) -> None:
-        if self.is_update:
-            await device.token_update(Token=self.token, UnlockToken=self.unlock)
-        else:
-            await device.set_bootstrap(self.bootstrap)
+        match self.type:
+            case "Authenticate":
+                await device.authenticate()
+            case "TokenUpdate":
+                await device.token_update(**self.keys)
+            case "":
+                uuid = await _uuid(device, self.about) if self.about else None
+                await device.report_raw(self.status, uuid)
+            case _:
+                await device.send(self.type, **self.keys)
 
 
 @dataclass(frozen=True)
 class Act:
-    """A device's life so far, the message during which the process dies, and the two worlds allowed then."""
+    """A device's life so far, the message during which something dies, and the two worlds allowed then."""
 
     name: str
     model: Model
     so_far: tuple[Message, ...]
     message: Message
-    before: World
+    before: World | None
     after: World
 
     def device(self, house: House, name: str) -> Device:
@@ -63,9 +82,13 @@ class Act:
 
     async def begin(self, device: Device) -> None:
         """Everything up to the message."""
-        await device.authenticate()
         for message in self.so_far:
             await message.send(device)
+
+    def after_a_repeat(self, found: World | None) -> World:
+        """The world once the device has said it again: only its tally may have moved on."""
+        again = 1 if self.message.is_update and found == self.after else 0
+        return replace(self.after, token_updates=self.after.token_updates + again)
 
 
 _T1, _T2 = b"\x01" * 32, b"\x02" * 48
@@ -75,20 +98,30 @@ _OK, _OLD, _GONE = TokenState.OK, TokenState.SUPERSEDED, TokenState.RETIRED
 
 
 def _update(token: bytes, unlock: bytes | None = None) -> Message:
-    return Message(is_update=True, token=token, unlock=unlock)
+    return Message(type="TokenUpdate", keys={"Token": token, "UnlockToken": unlock})
 
 
 def _escrow(value: bytes | None) -> Message:
-    return Message(is_update=False, bootstrap=value)
+    return Message(type="SetBootstrapToken", keys={"BootstrapToken": value})
 
 
-_PENDING = World(state=State.PENDING, token_updates=0)
+_ARRIVES = Message(type="Authenticate")
+_LEAVES = Message(type="CheckOut", keys={"Topic": TOPIC})
+_IDLE = Message()
+_FIRST = _update(_T1, _U1)
+
+
+def _did(request_type: str, status: str = "Acknowledged") -> Message:
+    return Message(status=status, about=request_type)
+
+
+_PENDING = World(state=State.PENDING)
 _PHONE = World(
     state=State.ENROLLED,
     token_updates=1,
     history={PUSH: ((_OK, _T1),), UNLOCK: ((_OK, _U1),)},
     current={PUSH: _T1, UNLOCK: _U1},
-    queued=FIRST_COMMANDS,
+    commands=((INFORMATION, "queued"), (SECURITY, "queued")),
     has_wake=True,
 )
 _MAC = replace(_PHONE, history={PUSH: ((_OK, _T1),)}, current={PUSH: _T1})
@@ -97,14 +130,18 @@ _ESCROWED = replace(
     history={**_MAC.history, BOOTSTRAP: ((_OK, _B1),)},
     current={**_MAC.current, BOOTSTRAP: _B1},
 )
-_FIRST = _update(_T1, _U1)
+_ASKED = replace(_PHONE, commands=((INFORMATION, "sent"), (SECURITY, "queued")))
+_ASKED_TWICE = replace(_PHONE, commands=((INFORMATION, "done"), (SECURITY, "sent")))
+_ENROLLED = (_ARRIVES, _FIRST)
+_ENROLLED_MAC = (_ARRIVES, _update(_T1))
 
 ACTS = (
-    Act("first-update", IPHONE, (), _FIRST, _PENDING, _PHONE),
+    Act("arrival", IPHONE, (), _ARRIVES, None, _PENDING),
+    Act("first-update", IPHONE, (_ARRIVES,), _FIRST, _PENDING, _PHONE),
     Act(
         "changed-update",
         IPHONE,
-        (_FIRST,),
+        _ENROLLED,
         _update(_T2, _U2),
         _PHONE,
         replace(
@@ -117,7 +154,7 @@ ACTS = (
     Act(
         "update-without-unlock-token",
         IPHONE,
-        (_FIRST,),
+        _ENROLLED,
         _update(_T2),
         _PHONE,
         replace(
@@ -127,12 +164,12 @@ ACTS = (
             current={PUSH: _T2, UNLOCK: _U1},
         ),
     ),
-    Act("same-update", IPHONE, (_FIRST,), _FIRST, _PHONE, replace(_PHONE, token_updates=2)),
-    Act("first-escrow", MAC, (_update(_T1),), _escrow(_B1), _MAC, _ESCROWED),
+    Act("same-update", IPHONE, _ENROLLED, _FIRST, _PHONE, replace(_PHONE, token_updates=2)),
+    Act("first-escrow", MAC, _ENROLLED_MAC, _escrow(_B1), _MAC, _ESCROWED),
     Act(
         "changed-escrow",
         MAC,
-        (_update(_T1), _escrow(_B1)),
+        (*_ENROLLED_MAC, _escrow(_B1)),
         _escrow(_B2),
         _ESCROWED,
         replace(
@@ -141,11 +178,11 @@ ACTS = (
             current={**_MAC.current, BOOTSTRAP: _B2},
         ),
     ),
-    Act("same-escrow", MAC, (_update(_T1), _escrow(_B1)), _escrow(_B1), _ESCROWED, _ESCROWED),
+    Act("same-escrow", MAC, (*_ENROLLED_MAC, _escrow(_B1)), _escrow(_B1), _ESCROWED, _ESCROWED),
     Act(
         "removed-escrow",
         MAC,
-        (_update(_T1), _escrow(_B1)),
+        (*_ENROLLED_MAC, _escrow(_B1)),
         _escrow(None),
         _ESCROWED,
         replace(
@@ -157,18 +194,63 @@ ACTS = (
     Act(
         "escrow-before-the-first-update",
         MAC,
-        (),
+        (_ARRIVES,),
         _escrow(_B1),
         _PENDING,
         replace(_PENDING, history={BOOTSTRAP: ((_OK, _B1),)}, current={BOOTSTRAP: _B1}),
+    ),
+    Act("hand-out", IPHONE, _ENROLLED, _IDLE, _PHONE, _ASKED),
+    Act("acknowledge", IPHONE, (*_ENROLLED, _IDLE), _did(INFORMATION), _ASKED, _ASKED_TWICE),
+    Act(
+        "last-acknowledge",
+        IPHONE,
+        (*_ENROLLED, _IDLE, _did(INFORMATION)),
+        _did(SECURITY),
+        _ASKED_TWICE,
+        replace(_PHONE, commands=((INFORMATION, "done"), (SECURITY, "done")), has_wake=False),
+    ),
+    Act(
+        "not-now",
+        IPHONE,
+        (*_ENROLLED, _IDLE),
+        _did(INFORMATION, "NotNow"),
+        _ASKED,
+        replace(_PHONE, commands=((INFORMATION, "deferred"), (SECURITY, "sent"))),
+    ),
+    Act(
+        "arrival-anew",
+        MAC,
+        (*_ENROLLED_MAC, _escrow(_B1)),
+        _ARRIVES,
+        _ESCROWED,
+        replace(
+            _PENDING,
+            history={PUSH: ((_GONE, _T1),), BOOTSTRAP: ((_GONE, _B1),)},
+            commands=((INFORMATION, "cancelled"), (SECURITY, "cancelled")),
+        ),
+    ),
+    Act(
+        "departure",
+        IPHONE,
+        _ENROLLED,
+        _LEAVES,
+        _PHONE,
+        replace(
+            _PHONE,
+            state=State.OUT,
+            commands=((INFORMATION, "cancelled"), (SECURITY, "cancelled")),
+            has_wake=False,
+        ),
     ),
 )
 ACT_BY_NAME: Mapping[str, Act] = {act.name: act for act in ACTS}
 
 
-async def observe(house: House, name: str) -> World:
+async def observe(house: House, name: str) -> World | None:
     """The world of one device as a fresh process finds it. Fails if a value does not open or a number is skipped."""
-    row = await house.require_row(name)
+    row = await house.row(name)
+    if row is None:
+        return None
     history: dict[TokenKind, tuple[Generation, ...]] = {}
     current: dict[TokenKind, bytes] = {}
     for kind in KINDS:
@@ -183,16 +265,13 @@ async def observe(house: House, name: str) -> World:
         value = await house.value(name, kind)
         if value is not None:
             current[kind] = _clear(kind, value)
-    lines = await house.storage.reports.list_commands(
-        row.tenant, EnrollmentId(name), live_only=True, limit=20
-    )
     return World(
         state=row.state,
         token_updates=row.token_updates,
         history=history,
         current=current,
-        queued=tuple(line.request_type for line in lines),
-        has_wake=_has_wake(house, row.key),
+        commands=tuple(sorted(await house.queue(name))),
+        has_wake=await _has_wake(house, row.key),
     )
 
 
@@ -201,7 +280,17 @@ def _clear(kind: TokenKind, value: bytes) -> bytes:
     return decode_push_value(value)[0] if kind is PUSH else value
 
 
-def _has_wake(house: House, key: str) -> bool:
-    with closing(sqlite3.connect(house.path)) as connection:
-        found = connection.execute("SELECT 1 FROM wake WHERE enrollment_key = ?", (key,)).fetchone()
-    return found is not None
+async def _uuid(device: Device, request_type: str) -> str:
+    """The CommandUUID that the device was handed; it remembers, whatever happens to the server."""
+    lines = await device.house.storage.reports.list_commands(
+        device.identity.tenant, EnrollmentId(device.id), live_only=False, limit=20
+    )
+    return next(line.uuid for line in lines if line.request_type == request_type)
+
+
+async def _has_wake(house: House, key: EnrollmentKey) -> bool:
+    def rule(seen: Snapshot) -> Change[bool]:
+        return Change(at=house.clock.now(), answer=seen.wake is not None)
+
+    ask = Ask(who=ByKey(key=key), queue=QueueView.WHOLE)
+    return (await house.storage.enrollments.decide(ask, rule)).answer

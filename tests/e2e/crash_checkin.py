@@ -16,8 +16,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from e2e.broken_disk import FAULT_BY_NAME
 from e2e.crash_acts import ACT_BY_NAME
 from ostiary.domain.token import DEFAULT_TENANT
+from ostiary.errors import Unavailable
 from ostiary.keys.sealer import open_sealer
 from ostiary.secret import Secret
 from ostiary.services.checkin import CheckinService
@@ -27,20 +29,20 @@ from scenes.house import START, Device, House, MovedClock
 
 ROOT_KEY = Secret(b"k" * 32)
 DURING_COMMIT = "during-commit"
-"""Not a step of ours: at a moment of chance, while another thread is in the COMMIT."""
-STEPS = (
-    "decoded",
-    "sealed",
-    "loaded",
-    "ruled",
-    "written",
-    "released",
-    "committing",
-    DURING_COMMIT,
-    "committed",
-    "answered",
-    "acknowledged",
-)
+"""Not a step of ours: at a moment of chance, while the COMMIT is under way elsewhere."""
+ANY_MOMENT = "any-moment"
+"""Nor is this: whenever the time is over, in whatever line the process is."""
+COMMIT_STEPS = ("committing", DURING_COMMIT, "committed")
+COMMON_STEPS = (
+    "decoded", "sealed", "loaded", "ruled", *COMMIT_STEPS, "answered", "acknowledged", ANY_MOMENT,
+)  # fmt: skip
+DISK_FAULTS = ("fsync error", "disk full")
+"""From the n-th commit on the disk fails, devices are refused, and at last the process dies of it."""
+STEPS = {
+    "sqlite": (*COMMON_STEPS, "written", "released", *DISK_FAULTS),
+    "postgresql": COMMON_STEPS,
+}
+"""By engine: where a process may die."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +71,27 @@ class Trap:
     """Counts the steps once it is armed, and kills this very process at the chosen one."""
 
     def __init__(self, crash: Round) -> None:
-        self._step = "committing" if crash.step == DURING_COMMIT else crash.step
+        acts = {DURING_COMMIT: self._kill_soon}
+        acts |= {name: FAULT_BY_NAME[name].strike for name in DISK_FAULTS}
+        self._step = "committing" if crash.step in acts else crash.step
         self._left = crash.occurrence
-        self._kill = self._kill_soon if crash.step == DURING_COMMIT else kill_now
+        self._act = acts.get(crash.step, kill_now)
         self._patience_ns = random.Random(crash.number).randrange(2_000_000)
-        self.is_armed = False
+        self._is_armed = False
+
+    def arm(self) -> None:
+        """From now on."""
+        self._is_armed = True
+        if self._step == ANY_MOMENT:
+            # Nobody handles SIGALRM, so the kernel ends the process wherever it is.
+            signal.setitimer(signal.ITIMER_REAL, 1e-6 + 6e-9 * self._patience_ns)
 
     def __call__(self, step: str) -> None:
-        if not self.is_armed or step != self._step:
+        if not self._is_armed or step != self._step:
             return
         self._left -= 1
         if self._left == 0:
-            self._kill()
+            self._act()  # in the thread that commits, if that is the step
 
     def _kill_soon(self) -> None:
         until = time.perf_counter_ns() + self._patience_ns
@@ -98,15 +109,15 @@ def kill_now() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def open_house(path: Path, trace: Callable[[str], None]) -> House:
-    """The services on a real file, with listeners at their named steps."""
+async def open_house(database_url: str, trace: Callable[[str], None]) -> House:
+    """The services on a real database, with listeners at their named steps."""
     clock = MovedClock()
-    storage = open_storage(f"sqlite:///{path}", clock, trace)
+    storage = open_storage(database_url, clock, trace)
     known = await storage.epochs.load_epochs()
     sealer, rows = open_sealer(ROOT_KEY, known, now=START, tenants=[DEFAULT_TENANT])
     for row in rows:
         await storage.epochs.add_epoch(row)
-    house = House(path=path, storage=storage, clock=clock, sealer=sealer)
+    house = House(path=Path(), storage=storage, clock=clock, sealer=sealer)
     house.checkin = CheckinService(
         storage.enrollments,
         sealer,
@@ -118,33 +129,40 @@ async def open_house(path: Path, trace: Callable[[str], None]) -> House:
     return house
 
 
-async def play(path: Path, crash: Round) -> None:
+async def play(database_url: str, crash: Round) -> None:
     """Bring the devices to where their acts begin, arm the trap, and let all of them speak at once."""
     trap = Trap(crash)
-    house = await open_house(path, trap)
+    house = await open_house(database_url, trap)
     acts = [ACT_BY_NAME[name] for name in crash.acts]
     devices = [act.device(house, crash.name(place)) for place, act in enumerate(acts)]
     await asyncio.gather(*(act.begin(device) for act, device in zip(acts, devices, strict=True)))
-    trap.is_armed = True
+    trap.arm()
 
     async def speak(place: int, device: Device) -> None:
         trap("decoded")
-        await acts[place].message.send(device)
+        try:
+            await acts[place].message.send(device)
+        except Unavailable:
+            if crash.step in DISK_FAULTS:
+                return
+            raise
         trap("answered")
         os.write(1, f"ack {device.udid}\n".encode())
         trap("acknowledged")
 
     await asyncio.gather(*(speak(place, device) for place, device in enumerate(devices)))
+    if crash.step in DISK_FAULTS:
+        kill_now()
     await house.storage.close()
 
 
-def fork_and_wait(path: Path, crash: Round) -> int:
+def fork_and_wait(database_url: str, crash: Round) -> int:
     """Play one round in a child; how it ended, as `os.waitpid` tells it."""
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1]
     try:
-        asyncio.run(play(path, crash))
+        asyncio.run(play(database_url, crash))
     except BaseException as error:  # noqa: BLE001 - the child must never become a second parent
         os.write(2, f"round {crash.number}: {error!r}\n".encode())
         os._exit(1)
@@ -153,9 +171,8 @@ def fork_and_wait(path: Path, crash: Round) -> int:
 
 def main() -> None:
     """Serve rounds until standard input ends."""
-    path = Path(sys.argv[1])
     for line in sys.stdin:
-        status = fork_and_wait(path, Round.decode(line))
+        status = fork_and_wait(sys.argv[1], Round.decode(line))
         os.write(1, f"end {status}\n".encode())
 
 

@@ -45,7 +45,7 @@ class Oracle:
         row = bound_row(after, actor)
         old = before.enrollments.get(row.key)
         was_bound = actor.fingerprint in before.bindings
-        is_retry = was_bound and old is not None and old.state in (State.PENDING, State.RENEWING)
+        is_retry = was_bound and old is not None and is_under_way(old, actor)
         if row.state is State.RENEWING:
             assert renews or is_retry, "only a credential for the renewal keeps what was held"
             if not is_retry:
@@ -68,8 +68,8 @@ class Oracle:
         row = bound_row(after, actor)
         held = self.held[row.key]
         old = before.enrollments[row.key]
-        bound_at = after.bindings[Fingerprint(actor.fingerprint)].bound_at
-        if old.state is State.RENEWING and awaiting and bound_at >= old.authenticated_at:
+        renews = old.renewing_fingerprint == actor.fingerprint
+        if old.state is State.RENEWING and awaiting and renews:
             began = self._renewal_began[row.key]
             held = self.held[row.key] = {
                 kind: (value, step) for kind, (value, step) in held.items() if step >= began
@@ -136,6 +136,7 @@ class Oracle:
         for fingerprint in after.bindings:
             self._bound_at_step.setdefault(fingerprint, self.step)
         self._check_ended(before, after, now, may_settle=may_settle)
+        self._forget_users_that_left(before, after)
         self._check_pointers(after)
         self._check_ledger(before, after)
         self._check_queues(before, after)
@@ -156,6 +157,13 @@ class Oracle:
             answered = old.standing is Standing.CONTESTED and _was_proven(after, old, now)
             silent = now - last_seen >= SILENCE
             assert may_settle or is_over or answered or silent, "ended for no reason"
+
+    def _forget_users_that_left(self, before: Tables, after: Tables) -> None:
+        """A user channel ends with its device's relationship, and what it handed over is nobody's any more."""
+        for old in before.enrollments.values():
+            row = after.enrollments[old.key]
+            if row.parent_key is not None and old.state.is_served and not row.state.is_served:
+                self.held[row.key] = {}
 
     def _check_pointers(self, after: Tables) -> None:
         for row in after.enrollments.values():
@@ -211,6 +219,12 @@ class Oracle:
         if record.id not in self._clear:
             self._clear[record.id] = self._opened(record)
         return self._clear[record.id]
+
+
+def is_under_way(row: Enrollment, actor: Actor) -> bool:
+    """Whether an Authenticate of the actor repeats one that its TokenUpdate has not followed yet."""
+    renews = row.state is State.RENEWING and row.renewing_fingerprint == actor.fingerprint
+    return row.state is State.PENDING or renews
 
 
 def bound_row(tables: Tables, actor: Actor) -> Enrollment:

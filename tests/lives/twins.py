@@ -1,4 +1,4 @@
-"""One life on two engines: the same services, the same moments and the same chance, on SQLite and in memory."""
+"""One life on three engines: the same services, moments and chance, in memory, on SQLite and on PostgreSQL."""
 
 import asyncio
 import random
@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 from unittest.mock import patch
 from uuid import UUID
 
-from conformance.storage_twins import assert_twins_agree
+from conformance.storage_twins import AnyStorage, assert_twins_agree
 from ostiary.domain.token import DEFAULT_TENANT
 from ostiary.errors import OstiaryError
 from ostiary.keys.sealer import open_sealer
@@ -20,7 +20,9 @@ from ostiary.secret import Secret
 from ostiary.services.reply import Farewell, Reply
 from ostiary.storage.memory.storage import MemoryStorage
 from ostiary.storage.memory.tables import Tables
+from ostiary.storage.postgres.storage import PostgresStorage, open_postgres
 from ostiary.storage.sqlite.storage import open_sqlite
+from postgres_server import PostgresServer
 from scenes.house import OTHER_TOPIC, START, TOPIC, Device, House, Model, MovedClock
 
 IN_MEMORY = Path("/dev/shm")
@@ -28,13 +30,14 @@ DRAWN_FROM = {
     "ostiary.services.checkin.uuid4": "uuid4",
     "ostiary.services.commands.uuid4": "uuid4",
     "ostiary.services.checkin.secrets": "",
+    "ostiary.services.identifiers.secrets": "",
     "ostiary.keys.sealer.os": "",
 }
 """Where the services draw what nobody can foresee, and which of our methods stands there ("": all of them)."""
 
 
 class Chance:
-    """Ids, nonces and AuthTokens that repeat: both engines draw the same for the same step."""
+    """Ids, nonces and AuthTokens that repeat: all engines draw the same for the same step."""
 
     def __init__(self) -> None:
         self._random = random.Random(0)
@@ -96,36 +99,66 @@ class Outcome:
         return self.answer.body if isinstance(self.answer, Reply) else b""
 
 
-class Twins:
-    """Two houses that live the same life. Use as a context."""
+class Lane:
+    """What lives one after another share, because it costs more than a life: a loop, and a PostgreSQL with its plans.
 
-    def __init__(self) -> None:
+    Use as a context.
+    """
+
+    def __init__(self, server: PostgresServer) -> None:
         self.clock = MovedClock()
+        self.runner = asyncio.Runner()
+        self._server = server
+
+    def __enter__(self) -> Self:
+        self._url = self.runner.run(self._server.lend_database())
+        self.postgres = self.runner.run(self._open())
+        return self
+
+    async def _open(self) -> PostgresStorage:
+        return open_postgres(self._url, clock=self.clock)
+
+    def __exit__(self, *_: object) -> None:
+        with self.runner:
+            self.runner.run(self.postgres.close())
+            self.runner.run(self._server.take_back(self._url))
+
+    async def clear(self) -> None:
+        """Forget everything that the last life left."""
+        await self.postgres.enrollments.flush_seen()
+        await self._server.empty(self._url)
+        self.clock.moment = START
+
+
+class Twins:
+    """Three houses that live the same life. Use as a context."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.clock = lane.clock
+        self._lane = lane
         self._chance = Chance()
         self._step = 0
-        self._runner = asyncio.Runner()
         self._stack = ExitStack()
 
-    def __enter__(self) -> "Twins":
+    def __enter__(self) -> Self:
         for place, method in DRAWN_FROM.items():
             drawn = getattr(self._chance, method) if method else self._chance
             self._stack.enter_context(patch(place, drawn))
         parent = IN_MEMORY if IN_MEMORY.is_dir() else None
         folder = Path(tempfile.mkdtemp(prefix="ostiary-lives-", dir=parent))
         self._stack.callback(shutil.rmtree, folder)
-        self._stack.callback(self._runner.close)
-        self._runner.run(self._open(folder / "ostiary.db"))
+        self._lane.runner.run(self._open(folder / "ostiary.db"))
         return self
 
     async def _open(self, path: Path) -> None:
+        await self._lane.clear()
         self._sqlite = open_sqlite(path, clock=self.clock)
         self._memory = MemoryStorage()
-        sealer, rows = open_sealer(Secret(b"k" * 32), (), now=START, tenants=[DEFAULT_TENANT])
-        for row in rows:
-            await self._sqlite.epochs.add_epoch(row)
+        sealer, _ = open_sealer(Secret(b"k" * 32), (), now=START, tenants=[DEFAULT_TENANT])
+        self._others: tuple[AnyStorage, ...] = (self._sqlite, self._lane.postgres)
         self.houses = [
             House(path=path, storage=cast(Any, storage), clock=self.clock, sealer=sealer)
-            for storage in (self._sqlite, self._memory)
+            for storage in (self._memory, *self._others)
         ]
         for house in self.houses:
             await house.hold_topic(TOPIC)
@@ -133,7 +166,7 @@ class Twins:
 
     def __exit__(self, *_: object) -> None:
         with self._stack:
-            self._runner.run(self._sqlite.close())
+            self._lane.runner.run(self._sqlite.close())
 
     @property
     def tables(self) -> Tables:
@@ -143,14 +176,17 @@ class Twins:
     def open(self, record: Any) -> bytes:
         return self.houses[0].open(record)
 
-    def both(self, do: Callable[[House], Awaitable[Any]]) -> Outcome:
-        """Take one step in both houses. Fails if they answer differently, or hold different things afterwards."""
+    def all(self, do: Callable[[House], Awaitable[Any]]) -> Outcome:
+        """Take one step in all houses. Fails if they answer differently, or hold different things afterwards."""
         self._step += 1
         self.clock.advance(milliseconds=1)
-        ours, theirs = (self._runner.run(self._attempt(house, do)) for house in self.houses)
-        assert ours == theirs, "SQLite and memory answer differently"
-        self._runner.run(assert_twins_agree(self._memory, self._sqlite))
-        return ours
+        run = self._lane.runner.run
+        in_memory, *others = (run(self._attempt(house, do)) for house in self.houses)
+        for storage, outcome in zip(self._others, others, strict=True):
+            said = type(storage).__name__
+            assert outcome == in_memory, f"{said} and memory answer differently"
+            run(assert_twins_agree(self._memory, storage))
+        return in_memory
 
     async def _attempt(self, house: House, do: Callable[[House], Awaitable[Any]]) -> Outcome:
         self._chance.restart(self._step)

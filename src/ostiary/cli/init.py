@@ -15,6 +15,7 @@ from ostiary.app import SystemClock, open_house
 from ostiary.cli.background import run_async
 from ostiary.cli.failure import Exit, Failed
 from ostiary.cli.output import say
+from ostiary.cli.settings_file import quoted
 from ostiary.errors import Conflicting, Unavailable
 from ostiary.keys.authority import create_device_authority
 from ostiary.keys.file import create_root_key, write_key_file
@@ -85,6 +86,8 @@ enabled = $tls
 # host = "api.push.apple.com"
 # port = 443
 # ca = "apple-simulator.pem"
+# Repeated pushes a second, of each node that pushes; first pushes for new commands do not count, or wait.
+# repeats_per_second = 100
 
 [proxy]
 # Proxies (addresses or networks) that are believed, and the header in which they hand over a device's
@@ -236,10 +239,10 @@ def _contents(
     settings = check_settings(places.data, {k: v for k, v in checked.items() if v is not None}, {})
     line = '# database = "sqlite:///ostiary.sqlite"'
     return _FILE.substitute(
-        url=_quoted(settings.url),
-        listen=_quoted(settings.listen),
-        database=line if database is None else f"database = {_quoted(database)}",
-        trust_ca=f"[{', '.join(_quoted(name) for name in trusted)}]",
+        url=quoted(settings.url),
+        listen=quoted(settings.listen),
+        database=line if database is None else f"database = {quoted(database)}",
+        trust_ca=f"[{', '.join(quoted(name) for name in trusted)}]",
         tls="true" if tls else "false",
     )
 
@@ -303,9 +306,3 @@ def _report(settings: Settings) -> None:
 def _copy_name(number: int, file: Path) -> str:
     stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in file.stem)[:40]
     return f"trusted-{number + 1}-{stem}.pem"
-
-
-def _quoted(text: str) -> str:
-    """A TOML basic string."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'

@@ -16,9 +16,11 @@ from ostiary.cli import (
     enroll,
     identity,
     init,
+    migrate,
     policy,
     push,
     queue,
+    retention,
     serve,
     simulate,
     token,
@@ -42,6 +44,7 @@ app.command("init")(init.init)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
+app.command("migrate")(migrate.migrate)
 app.command("enqueue")(enqueue.enqueue)
 app.command("push")(push.push)
 app.add_typer(device.app, name="device")
@@ -51,6 +54,7 @@ app.add_typer(token.app, name="token")
 app.add_typer(enroll.app, name="enroll")
 app.add_typer(apns.app, name="apns")
 app.add_typer(policy.app, name="policy")
+app.add_typer(retention.app, name="retention")
 app.add_typer(api_token.app, name="api-token")
 app.add_typer(simulate.app, name="simulate")
 

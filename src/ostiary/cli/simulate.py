@@ -4,8 +4,6 @@ from typing import Final
 
 import typer
 
-from ostiary_sim.__main__ import main as simulator
-
 app = typer.Typer(
     help="Simulated devices and a simulated Apple, for a first look, a dry run or a load.\n\n"
     "Both end with Ctrl-C; `--help` after the word lists what each takes.",
@@ -23,7 +21,7 @@ def apple(context: typer.Context) -> None:
 
     Example: ostiary simulate apple --directory ./apple --port 2197
     """
-    raise typer.Exit(simulator(["apple", *context.args]))
+    raise typer.Exit(_simulator(["apple", *context.args]))
 
 
 @app.command("devices", context_settings=_PASS_ON, add_help_option=False)
@@ -34,4 +32,10 @@ def devices(context: typer.Context) -> None:
 
     Example: ostiary simulate devices --enroll URL --count 3 --personality mac --ca ca.pem
     """
-    raise typer.Exit(simulator(["devices", *context.args]))
+    raise typer.Exit(_simulator(["devices", *context.args]))
+
+
+def _simulator(words: list[str]) -> int:
+    from ostiary_sim.__main__ import main  # noqa: PLC0415 - other commands need not wait for it
+
+    return main(words)

@@ -35,6 +35,18 @@ _HISTORY: Final = {
 }
 
 
+_DEAD: Final = {
+    "id": "ENROLLMENT",
+    "type": "TYPE",
+    "model": "MODEL",
+    "dead_since": "DEAD SINCE",
+    "reason": "REASON",
+    "last_seen": "LAST SEEN",
+    "why": "WHY",
+    "heals": "WHAT HEALS IT",
+}
+
+
 @app.command("list")
 def list_tokens(
     data: DataOption = DEFAULT_DATA,
@@ -54,6 +66,21 @@ def list_tokens(
     if output is Form.TABLE:
         found.sort(key=lambda line: (line["holder"], line["kind"], line["generation"]))
     print_list(found, _LIST, output)
+
+
+@app.command("dead")
+def dead_pushes(
+    data: DataOption = DEFAULT_DATA,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 10_000,
+    output: Annotated[Form, OUTPUT] = Form.TABLE,
+) -> None:
+    """List push tokens that APNs declared dead: why, since when, and what would heal each.
+
+    Such a device stays enrolled, and what is queued for it waits; only nobody can wake it.
+
+    Example: ostiary token dead -o csv
+    """
+    print_list(ask_all(data, "/tokens/dead-pushes", {}, limit), _DEAD, output)
 
 
 @app.command("history")

@@ -2,7 +2,7 @@
 
 from ostiary.domain.decision import Alert
 from ostiary.domain.enrollment import Enrollment
-from ostiary.domain.token import Fingerprint, TenantId
+from ostiary.domain.token import Fingerprint, Holder, TenantId, TokenKind
 from ostiary.protocol.mdm.checkin import Topic
 from ostiary.protocol.mdm.connect import ErrorLink
 from ostiary.protocol.mdm.identity import EnrollmentId
@@ -85,4 +85,40 @@ def release_failed(device: Enrollment, request_type: str, chain: tuple[ErrorLink
         kind="still-awaiting",
         sentence=f"{request_type} failed ({said[:200]}); the device may still wait in Setup Assistant. "
         f"Send {request_type} again once the cause is gone.",
+    )
+
+
+def value_returned(tenant: TenantId, holder: Holder, kind: TokenKind) -> Alert:
+    """A value that another one had replaced is in force again: an old message may have been played once more. (users.md 5.4)"""
+    return Alert(
+        tenant=tenant,
+        subject=holder,
+        kind=f"{kind}-token-returned",
+        sentence=f"The {kind} token went back to a value that another one had replaced. A device has no reason for "
+        "that, but an old message sent once more does it. Compare the times in `ostiary token history "
+        f"{holder}`: both values are kept. If the device cannot explain it, find out who else holds its certificate.",
+    )
+
+
+def tokens_change_too_often(tenant: TenantId, holder: Holder, kind: TokenKind) -> Alert:
+    """A device hands over new values without end; brief ones are forgotten, so that it cannot fill the disk."""
+    return Alert(
+        tenant=tenant,
+        subject=holder,
+        kind=f"{kind}-token-flood",
+        sentence=f"The {kind} token changes so often that the briefest values are no longer kept. The one in force, "
+        "the proven ones and those that served longest are. Look at the device: a fault, or somebody with its "
+        "certificate, sends these messages.",
+    )
+
+
+def too_many_users(device: Enrollment, most: int) -> Alert:
+    """A user beyond what policy allows on one device is declined for the login session. (TU-13)"""
+    return Alert(
+        tenant=device.tenant,
+        subject=device.id,
+        kind="too-many-users",
+        sentence=f"The device has {most} user channels, and another user was not taken under management. If these "
+        "are real people, allow more with `ostiary policy set most_user_channels`; otherwise find out who "
+        "holds this device's certificate.",
     )

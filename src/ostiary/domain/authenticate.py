@@ -1,7 +1,7 @@
 """What an Authenticate means: a first enrollment, a proven renewal, a new start, or a contest. (2.3, 2.4)"""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from ostiary.domain import alerts
@@ -34,6 +34,8 @@ from ostiary.errors import Refused
 from ostiary.protocol.mdm.checkin import Authenticate
 from ostiary.values import dataclass
 
+JUST_NOW: Final = timedelta(hours=1)
+"""Between the issue of an identity and its first use; a device takes seconds."""
 MOST_CONTENDERS: Final = 7
 """Newcomers that may contest one enrollment at a time; more are refused until an operator has looked."""
 
@@ -107,7 +109,7 @@ def apply_authenticate(seen: Snapshot, arrival: Arrival) -> Change[AuthenticateA
     proven = _proves_device(seen.credential, current)
     accepted = current.accepted_fingerprint == identity.fingerprint
     if current.state is State.REVOKED:
-        if not (proven and _is_new_invitation(seen.credential, current.released_at)):
+        if not (proven and _is_new_invitation(seen.credential, current.released_at, now)):
             raise EnrollmentWasReleased(enrollment_id=current.id)
         return _take_over(seen, current, arrival, Proof.PROVEN)
     if proven or accepted:
@@ -165,10 +167,17 @@ def _proves_device(credential: Credential | None, current: Enrollment) -> bool:
     return by_serial or bound.enrollment_key == current.key
 
 
-def _is_new_invitation(credential: Credential | None, released_at: datetime | None) -> bool:
-    """A renewal minted before the release, or an old invitation, does not bring a released device back."""
+def _is_new_invitation(
+    credential: Credential | None, released_at: datetime | None, now: datetime
+) -> bool:
+    """A renewal minted before the release, or an old invitation, does not bring a released device back.
+
+    Where the clock was set back since the release, new is what was issued just now.
+    """
     if credential is None or credential.purpose is not Purpose.ENROLL:
         return False
+    if released_at is not None and released_at > now:
+        return credential.issued_at >= now - JUST_NOW
     return released_at is None or credential.issued_at > released_at
 
 
@@ -302,7 +311,7 @@ def _renew(current: Enrollment, arrival: Arrival) -> Change[AuthenticateAnswer]:
         state=State.RENEWING,
         renewing_fingerprint=identity.fingerprint,
         facts=arrival.message.facts,
-        authenticated_at=now,
+        authenticated_at=_after_all_that_came(current, now),
         token_updates=0,
         proof=Proof.PROVEN,
     )
@@ -315,6 +324,13 @@ def _renew(current: Enrollment, arrival: Arrival) -> Change[AuthenticateAnswer]:
         wakes=(Wake(enrollment_key=row.key, due_at=now + RENEWAL_QUIET),),
         seen=row.key,
     )
+
+
+def _after_all_that_came(row: Enrollment, now: datetime) -> datetime:
+    """A moment by which what comes from now on is told from what is held, though the clock was set back meanwhile."""
+    held = (row.pointer(kind) for kind in (TokenKind.PUSH, TokenKind.UNLOCK, TokenKind.BOOTSTRAP))
+    came = (pointer.arrived_at for pointer in held if pointer is not None)
+    return max([now, *(at + timedelta(microseconds=1) for at in came)])
 
 
 def _binding(row: Enrollment, identity: DeviceIdentity, now: datetime) -> Binding:

@@ -100,7 +100,7 @@ def _how_it_ended(
     if not old.state.is_served and old.state is not State.PENDING:
         return "the other side is no longer enrolled"
     last = _last_word(old, newcomer)
-    if _is_quiet(old, newcomer, policy, now) and _was_asked(old, last):
+    if _is_quiet(old, newcomer, policy, now) and _was_asked(old, last, now):
         return f"the other side has been silent since {last:%Y-%m-%d %H:%M} UTC"
     return None
 
@@ -117,14 +117,15 @@ def _is_quiet(old: Enrollment, newcomer: Enrollment, policy: Policy, now: dateti
     return now - _last_word(old, newcomer) >= policy.contest_silence
 
 
-def _was_asked(old: Enrollment, since: datetime) -> bool:
+def _was_asked(old: Enrollment, since: datetime, now: datetime) -> bool:
     """Whether the old side could have known that it should speak: a device comes only when it is pushed.
 
     Without an address, or with one that APNs says is dead, asking is over before it began.
     """
     if old.push is None or old.push_dead_since is not None:
         return True
-    return old.pushed_at is not None and old.pushed_at > since
+    # A push in the future was noted before the clock was set back, and says nothing of this contest.
+    return old.pushed_at is not None and since < old.pushed_at <= now
 
 
 def _ask(old: Enrollment, newcomer: Enrollment, now: datetime) -> Change[None]:

@@ -114,6 +114,8 @@ class Snapshot:
     """Loaded with a queue view: some command of this channel other than the reported one is deferred."""
     wake: Wake | None = None
     """The channel's wake row."""
+    users: int = 0
+    """How many user channels the device has; loaded where the user channel meant has no row yet."""
     token: TokenRecord | None = None
     topic_is_held: bool = False
 

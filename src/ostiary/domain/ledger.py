@@ -49,8 +49,10 @@ def succeed(
 ) -> Succession:
     """Let a token that came follow the current one: nothing is overwritten, equal values add nothing. (TU-3, TU-20)"""
     before = holder.pointer(token.kind)
+    # Never before the Authenticate that it follows, whatever the clock says: an erased device would lose it.
+    arrived_at = max(now, holder.authenticated_at)
     if before is not None and before.digest == token.digest:
-        again = replace(before, arrived_at=now)
+        again = replace(before, arrived_at=arrived_at)
         return Succession(pointer=again, steps=_revived(holder, token, source))
     record = TokenRecord(
         id=token.record_id,
@@ -69,7 +71,7 @@ def succeed(
         changed_at=now,
     )
     pointer = TokenPointer(
-        record_id=record.id, digest=record.digest, received_at=now, arrived_at=now
+        record_id=record.id, digest=record.digest, received_at=now, arrived_at=arrived_at
     )
     if before is None:
         return Succession(pointer=pointer, records=(record,))

@@ -43,3 +43,24 @@ class Policy:
     accept_sha1: bool = True
     """Macs in the field sign with SHA-1. (3.8 rule 3)"""
     accept_expired_certificates: bool = False
+    keep_ended_commands: timedelta = timedelta(days=90)
+    """With their results, after they ended. (domain/retention.py has the rules behind all of these)"""
+    keep_cancelled_commands: timedelta = timedelta(days=30)
+    most_ended_commands: int = 500
+    """For each channel; the newest stay."""
+    keep_push_tokens: timedelta = timedelta(days=30)
+    """Older push tokens, after another took their place."""
+    keep_device_secrets: timedelta = timedelta(days=365)
+    """Older unlock and bootstrap tokens; the last ones and the proven one stay whatever their age."""
+    most_brief_generations: int = 50
+    """Of one token of one relationship that were in force for less than a day; the briefest go first."""
+    keep_certificates: timedelta = timedelta(days=365)
+    """What is known of certificates that were replaced, after their own end."""
+    keep_challenges: timedelta = timedelta(days=30)
+    """Enrollment challenges and invitations, after their end."""
+    keep_alerts: timedelta = timedelta(days=180)
+    """After they were last raised."""
+    keep_ended_relationships: timedelta = timedelta(days=730)
+    """Sides of a contest that lost, since they last spoke; never one that handed over a secret."""
+    most_user_channels: int = 1000
+    """On one device; further users are not managed."""

@@ -22,7 +22,7 @@ from ostiary.domain.ledger import SealedToken, Succession, retire, succeed
 from ostiary.domain.pairing import EnrollmentIsOut, require_paired, uses_old_certificate
 from ostiary.domain.policy import Policy, RestoredBackup
 from ostiary.domain.token import KeyedDigest, TokenKind, TokenPointer, TokenStep
-from ostiary.domain.user_login import begin_user_channel, require_session
+from ostiary.domain.user_login import begin_user_channel, no_room, require_session
 from ostiary.domain.visitor import DeviceIdentity
 from ostiary.domain.wake import first_wake
 from ostiary.protocol.mdm.checkin import TokenUpdate
@@ -208,6 +208,8 @@ def _on_user_channel(
         return Change(at=now, answer=Declined())
     if not (device.state.is_served or device.state is State.PENDING):
         raise EnrollmentIsOut(enrollment_id=device.id)
+    if (declined := no_room(seen, device, update.policy, now)) is not None:
+        return declined
     before = seen.channel or begin_user_channel(
         device, message.channel, update.key, now, names=message
     )

@@ -63,7 +63,9 @@ class ServerTls:
 def renew_own_certificate(
     authority: tuple[Path, Path], server: tuple[Path, Path], *, hosts: Sequence[str], now: datetime
 ) -> datetime | None:
-    """A fresh certificate from our own TLS CA if the present one ends soon; when the new one ends.
+    """A fresh certificate from our own TLS CA if the present one ends soon, or was made by a clock that was ahead.
+
+    Gives when the new one ends.
 
     Raises:
         TlsFileUnusable: the present one cannot be read.
@@ -72,6 +74,6 @@ def renew_own_certificate(
         leaf = x509.load_pem_x509_certificate(server[0].read_bytes())
     except (OSError, ValueError):
         raise TlsFileUnusable(certificate=server[0]) from None
-    if leaf.not_valid_after_utc - now > RENEW_BEFORE:
+    if leaf.not_valid_before_utc <= now < leaf.not_valid_after_utc - RENEW_BEFORE:
         return None
     return issue_server_certificate(authority, server, hosts=hosts, now=now)

@@ -1,9 +1,9 @@
 """Pushes, really sent: HTTP/2 to APNs with the client certificate of each topic."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from datetime import datetime
-from uuid import UUID, uuid4
 
 from ostiary.outward.apns_connection import ApnsEndpoint, Attempt, PushLimits, TopicConnections
 from ostiary.ports.push import (
@@ -16,6 +16,12 @@ from ostiary.protocol.apns.request import PushRequest, PushTooLarge, PushUnwrita
 from ostiary.protocol.mdm.checkin import PushAddress, Topic
 
 __all__ = ["ApnsEndpoint", "ApnsPusher", "PushLimits"]
+
+
+def fresh_uuid() -> str:
+    """A random UUID as APNs wants it, lower case; by hand, for a fifth of what the library's object costs. (RFC 9562)"""
+    digits = os.urandom(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
 class ApnsPusher:
@@ -32,7 +38,7 @@ class ApnsPusher:
         endpoint: ApnsEndpoint | None = None,
         limits: PushLimits | None = None,
         *,
-        new_apns_id: Callable[[], UUID] = uuid4,
+        new_apns_id: Callable[[], str] = fresh_uuid,
     ) -> None:
         self._certificates = certificates
         self._endpoint = endpoint or ApnsEndpoint()

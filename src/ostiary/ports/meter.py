@@ -18,6 +18,9 @@ class Meter(Protocol):
     def push(self, verdict: str, reason: str | None) -> None:
         """APNs answered a push; `verdict` is a `PushVerdict`, `reason` Apple's word or ours."""
 
+    def dropped(self, records: str, number: int) -> None:
+        """Retention removed so many records of one kind."""
+
 
 @final
 class NoMeter:
@@ -30,4 +33,7 @@ class NoMeter:
         """Forget it."""
 
     def push(self, verdict: str, reason: str | None) -> None:
+        """Forget it."""
+
+    def dropped(self, records: str, number: int) -> None:
         """Forget it."""

@@ -63,6 +63,11 @@ class Reports(Protocol):
     ) -> tuple[Enrollment, ...]:
         """Every relationship and, for a device id, its user channels; current first."""
 
+    async def list_push_dead(
+        self, tenant: TenantId, *, limit: int, after: str | None
+    ) -> tuple[Enrollment, ...]:
+        """Channels in force whose push token APNs declared dead, sorted by key; `after` is the last row's key."""
+
     async def list_bindings(
         self, tenant: TenantId, enrollment_id: EnrollmentId
     ) -> tuple[Binding, ...]: ...

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 from ostiary.domain.decision import Ask, AuditEntry, Change, Snapshot
 from ostiary.domain.enrollment import Credential, Enrollment, EnrollmentKey
 from ostiary.domain.invitation import Challenge, Invitation, Spend
+from ostiary.domain.push_target import PushTarget, SealedPush
 from ostiary.domain.token import (
     Fingerprint,
     KeyedDigest,
@@ -80,6 +81,9 @@ class Challenges(Protocol):
     async def add_credential(self, credential: Credential, certificate: bytes) -> None:
         """Keep a certificate (DER) that was issued without a stored challenge: RenewalReq."""
 
+    async def count_renewals(self, key: EnrollmentKey, *, since: datetime) -> int:
+        """How many certificates were issued for this relationship alone since then."""
+
     async def find_renewable(self, fingerprint: Fingerprint) -> Enrollment | None:
         """The relationship that a certificate is bound to, in force, for RenewalReq."""
 
@@ -88,10 +92,15 @@ class Challenges(Protocol):
 class DueWake:
     """A channel to push now, with all that a push needs."""
 
-    enrollment: Enrollment
+    enrollment: PushTarget
+    due_at: datetime
     attempt: int
     failures: int = 0
-    push_record: TokenRecord
+    has_work: bool = True
+    """A command waits for the channel, were it only a deferred one."""
+    has_new_work: bool = True
+    """One of them was never handed out."""
+    push_record: SealedPush
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,11 +129,19 @@ class Wakes(Protocol):
     async def claim(self, now: datetime, *, limit: int, lease: timedelta) -> tuple[DueWake, ...]:
         """Due channels of served enrollments, earliest first, each put off by `lease` so that nobody else takes it.
 
-        Dead push tokens and paused topics are left out.
+        Dead push tokens and paused topics are left out, and put off for longer: a paused topic's channels by
+        `PAUSED`, the others by `UNREACHABLE`, and all of them count as having failed, so that they are paced
+        when they can be pushed again. (domain/push_schedule.py)
         """
 
     async def settle(self, steps: Sequence[WakeStep]) -> None:
         """Store what the pushes led to, in one commit."""
+
+    async def wake_silent(self, now: datetime, *, silent_since: datetime, limit: int) -> int:
+        """Wake devices that can be pushed, have no wake, and were neither heard of nor pushed since that moment.
+
+        Their wakes begin as if APNs had refused them once, so they are paced. How many were woken.
+        """
 
     async def next_due_at(self) -> datetime | None:
         """When the earliest wake falls due that `claim` would give out; None if there is none."""

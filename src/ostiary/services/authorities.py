@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ from ostiary.domain.token import DEFAULT_TENANT, TenantId
 from ostiary.errors import Malformed
 from ostiary.formats.x509 import (
     CertificateExpired,
+    CertificateNotYetValid,
     TrustAnchors,
     VerifiedChain,
     fingerprint,
@@ -21,6 +22,7 @@ from ostiary.formats.x509 import (
 from ostiary.values import dataclass
 
 _LARGEST_FILE: Final = 1024 * 1024
+ANY_SKEW: Final = timedelta(days=36_500)
 
 
 class AuthorityFileUnusable(Malformed):
@@ -99,11 +101,25 @@ class DeviceAuthorities:
         name = fingerprint(leaf_der)
         issuer = self._verified.get(name)
         if issuer is None:
-            chain = verify_chain(leaf_der, intermediates, self.anchors, now, accept_expired=True)
-            issuer = self._remember(chain)
+            issuer = self._remember(self._chain(leaf_der, intermediates, now))
         if now > issuer.not_after and not accept_expired:
             raise CertificateExpired(fingerprint=name, not_after=issuer.not_after.isoformat())
         return issuer
+
+    def _chain(
+        self, leaf_der: bytes, intermediates: Sequence[bytes], now: datetime
+    ) -> VerifiedChain:
+        try:
+            return verify_chain(leaf_der, intermediates, self.anchors, now, accept_expired=True)
+        except CertificateNotYetValid:
+            # Our own CA dates back. If one of its certificates begins later than now, a clock of ours was set, then
+            # or since; the device has nothing to do with that, and would be refused for as long as it was off.
+            chain = verify_chain(
+                leaf_der, intermediates, self.anchors, now, skew=ANY_SKEW, accept_expired=True
+            )
+            if not self._by_fingerprint[chain.anchor_fingerprint].is_ours:
+                raise
+            return chain
 
     def _remember(self, chain: VerifiedChain) -> VerifiedIssuer:
         """Keep what the chain came to, without the certificate: a fleet's worth of these is in memory."""

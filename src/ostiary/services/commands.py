@@ -25,6 +25,8 @@ from ostiary.services.connect import command_label
 
 LARGEST_COMMAND: Final = 4 * 1024 * 1024
 MOST_TARGETS: Final = 10_000
+_ORDERS_AT_ONCE: Final = 32
+"""Of one request. They share commits, and a device's message stands behind no more of them."""
 
 
 class CommandTooLarge(TooLarge):
@@ -108,13 +110,9 @@ class CommandDesk:
             lacks_pin=not by_hand and "PIN" not in command,
             now=self._clock.now(),
         )
-        unique = tuple(dict.fromkeys(targets))
-        outcomes = await asyncio.gather(
-            *(self._order(caller.tenant, target, order) for target in unique)
-        )
-        return Enqueued(
-            uuid=uuid, request_type=request_type, refused=dict(zip(unique, outcomes, strict=True))
-        )
+        refused: dict[EnrollmentId, OstiaryError | None] = dict.fromkeys(targets)
+        await self._order_all(caller.tenant, refused, order)
+        return Enqueued(uuid=uuid, request_type=request_type, refused=refused)
 
     async def cancel(
         self, enrollment_id: EnrollmentId, uuid: CommandUuid, caller: Caller, reason: str
@@ -137,6 +135,20 @@ class CommandDesk:
             ask, lambda seen: apply_cancel(seen, enrollment_id, audit, now)
         )
         return change.answer
+
+    async def _order_all(
+        self, tenant: TenantId, refused: dict[EnrollmentId, OstiaryError | None], order: Order
+    ) -> None:
+        """Order for each, a few at once: ten thousand would fill the queue before storage, and devices be refused."""
+        waiting = iter(tuple(refused))
+
+        async def work() -> None:
+            for target in waiting:
+                refused[target] = await self._order(tenant, target, order)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_ORDERS_AT_ONCE, len(refused))):
+                group.create_task(work())
 
     async def _order(
         self, tenant: TenantId, target: EnrollmentId, order: Order

@@ -12,6 +12,8 @@ from ostiary.ports.reports import Reports
 from ostiary.ports.storage import PushCertificates
 
 WARN_BEFORE: Final = timedelta(days=30)
+WARN_OF_PUSH_BEFORE: Final = timedelta(days=60)
+"""A push certificate is renewed in Apple's portal, by whoever owns its account: that takes longest. (5.6)"""
 CRITICAL_BEFORE: Final = timedelta(days=7)
 FIRST_SANE_MOMENT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """Ostiary did not exist before; a clock that shows less is wrong."""
@@ -43,6 +45,7 @@ class Dated:
     subject: str
     not_after: datetime
     todo: str
+    warn_before: timedelta = WARN_BEFORE
 
 
 class HealthService:
@@ -90,6 +93,7 @@ class HealthService:
                 subject=f"push certificate {certificate.topic}",
                 not_after=certificate.not_after,
                 todo="Renew it in Apple's portal with the same Apple account; do not create a new one.",
+                warn_before=WARN_OF_PUSH_BEFORE,
             )
             findings.append(ending(dated, now))
             if certificate.paused_since is not None:
@@ -97,8 +101,10 @@ class HealthService:
                     Finding(
                         subject=f"pushes of {certificate.topic}",
                         severity=Severity.CRITICAL,
-                        sentence=f"Paused: {certificate.paused_reason}.",
-                        todo="Import a working certificate of this topic; that ends the pause.",
+                        sentence=f"Paused since {certificate.paused_since:%Y-%m-%d %H:%M} UTC: "
+                        f"{certificate.paused_reason}. None of its devices is woken.",
+                        todo="Import a working certificate of this topic, which ends the pause; or, if APNs was at fault, "
+                        f"`ostiary apns resume {certificate.topic}`.",
                     )
                 )
         return findings
@@ -110,7 +116,7 @@ class HealthService:
             subject="push tokens",
             severity=Severity.WARNING if counts.push_dead else Severity.OK,
             sentence=f"{counts.push_dead} of {enrolled} enrollments and user channels have a dead one.",
-            todo="These devices come back by themselves when they next say TokenUpdate; see `ostiary device list`."
+            todo="These stay enrolled, and nobody can wake them; `ostiary token dead` says what heals each."
             if counts.push_dead
             else "",
         )
@@ -144,7 +150,7 @@ def ending(dated: Dated, now: datetime) -> Finding:
             Severity.CRITICAL
             if left < CRITICAL_BEFORE
             else Severity.WARNING
-            if left < WARN_BEFORE
+            if left < dated.warn_before
             else Severity.OK
         )
     return Finding(

@@ -13,13 +13,35 @@ from ostiary.domain.token import DEFAULT_TENANT, TenantId
 from ostiary.errors import Malformed, Missing
 from ostiary.ports.storage import Policies
 
-REFRESH: Final = timedelta(seconds=30)
+REFRESH: Final = timedelta(seconds=5)
+"""After which a policy that was changed on one node is in force on all."""
 
 _CHOICES: Final[dict[str, type[StrEnum]]] = {
     "restored_backup": RestoredBackup,
     "user_login": UserLogin,
     "bad_digest": BadDigest,
 }
+
+_LEAST: Final[dict[str, timedelta]] = {"contest_silence": timedelta(0)} | dict.fromkeys(
+    (
+        "keep_ended_commands",
+        "keep_cancelled_commands",
+        "keep_push_tokens",
+        "keep_device_secrets",
+        "keep_certificates",
+        "keep_challenges",
+        "keep_alerts",
+        "keep_ended_relationships",
+    ),
+    timedelta(days=1),
+)
+"""The policies that are spans of time, and the shortest that each may be: what was lost within the day is missed."""
+_NUMBERS: Final[dict[str, range]] = {
+    "most_ended_commands": range(10, 1_000_001),
+    "most_brief_generations": range(10, 10_001),
+    "most_user_channels": range(1, 100_001),
+}
+"""The policies that are numbers, and what they may be."""
 
 _SPAN: Final = re.compile(r"([0-9]{1,4})([mhd])|([0-9]{1,8})")
 _SECONDS: Final = {"m": 60, "h": 3600, "d": 86400}
@@ -34,11 +56,24 @@ MEANINGS: Final[dict[str, str]] = {
     "contest_silence": "How long the old side of a contest must be silent before the newcomer takes its place.",
     "accept_sha1": "Whether signatures with SHA-1 are believed; Macs in the field make them.",
     "accept_expired_certificates": "Whether a device may speak with a certificate that has expired.",
+    "keep_ended_commands": "How long commands that ended are kept, with their results.",
+    "keep_cancelled_commands": "How long cancelled commands are kept, if that is shorter.",
+    "most_ended_commands": "How many ended commands are kept for each channel; the newest stay.",
+    "keep_push_tokens": "How long a push token is kept that another one replaced.",
+    "keep_device_secrets": "How long unlock and bootstrap tokens are kept that were replaced or retired; some always are.",
+    "most_brief_generations": "How many values of one token are kept that were in force for less than a day.",
+    "keep_certificates": "How long replaced certificates are remembered after they ended by themselves.",
+    "keep_challenges": "How long enrollment challenges and invitations are kept after their end.",
+    "keep_alerts": "How long an alert is kept that was not raised again.",
+    "keep_ended_relationships": "How long the losing side of a contest is kept, if it never handed over a secret.",
+    "most_user_channels": "How many users of one device are managed; more are declined for their login session.",
 }
 """What each policy decides, for people."""
-CHOICES: Final[dict[str, str]] = {
-    name: ", ".join(_CHOICES[name]) if name in _CHOICES else "true, false" for name in MEANINGS
-} | {"contest_silence": "seconds, or 90m, 24h, 7d"}
+CHOICES: Final[dict[str, str]] = (
+    {name: ", ".join(_CHOICES[name]) if name in _CHOICES else "true, false" for name in MEANINGS}
+    | dict.fromkeys(_LEAST, "seconds, or 90m, 24h, 7d")
+    | {name: f"{some.start} to {some.stop - 1}" for name, some in _NUMBERS.items()}
+)
 """What each policy can be set to, for people."""
 
 
@@ -105,12 +140,28 @@ def decode_policy_value(name: str, value: object) -> Any:
         except ValueError:
             choices = ", ".join(_CHOICES[name])
             raise PolicyValueUnusable(f"{name} is one of: {choices}") from None
-    if name == "contest_silence":
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise PolicyValueUnusable(f"{name} is a span of time: 24h, 90m, 7d, or seconds")
-        return timedelta(seconds=value)
+    if name in _LEAST:
+        return _span(name, value)
+    if name in _NUMBERS:
+        return _number(name, value)
     if not isinstance(value, bool):
         raise PolicyValueUnusable(f"{name} is true or false")
+    return value
+
+
+def _span(name: str, value: object) -> timedelta:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise PolicyValueUnusable(f"{name} is a span of time: 24h, 90m, 7d, or seconds")
+    span, least = timedelta(seconds=value), _LEAST[name]
+    if span < least:
+        raise PolicyValueUnusable(f"{name} is at least {least // timedelta(hours=1)}h")
+    return span
+
+
+def _number(name: str, value: object) -> int:
+    allowed = _NUMBERS[name]
+    if not isinstance(value, int) or isinstance(value, bool) or value not in allowed:
+        raise PolicyValueUnusable(f"{name} is a number from {allowed.start} to {allowed.stop - 1}")
     return value
 
 
@@ -118,16 +169,27 @@ def plain_value(name: str, text: str) -> object:
     """The JSON form of what a person wrote; text that is no such value stays text, to be refused."""
     if text in ("true", "false"):
         return text == "true"
-    if name == "contest_silence" and (span := _SPAN.fullmatch(text)):
+    if name in _LEAST and (span := _SPAN.fullmatch(text)):
         return int(span[3]) if span[3] else int(span[1]) * _SECONDS[span[2]]
+    if name in _NUMBERS and re.fullmatch("[0-9]{1,8}", text):
+        return int(text)
     return text
 
 
 def _text(value: object) -> str:
     match value:
         case timedelta():
-            return str(int(value.total_seconds()))
+            return _span_text(value)
         case bool():
             return "true" if value else "false"
         case _:
             return str(value)
+
+
+def _span_text(span: timedelta) -> str:
+    """As people write it: the largest unit of which it is a whole number, and at least two."""
+    seconds = int(span.total_seconds())
+    for unit, size in sorted(_SECONDS.items(), key=lambda pair: -pair[1]):
+        if seconds >= 2 * size and seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return str(seconds)

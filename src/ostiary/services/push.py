@@ -13,8 +13,16 @@ from ostiary.domain.decision import Alert, Ask, ByKey, ByName, Change, Snapshot
 from ostiary.domain.enrollment import Enrollment, State
 from ostiary.domain.operator import EnrollmentUnknown
 from ostiary.domain.push_schedule import VALID_FOR, PushPlan, plan_after
+from ostiary.domain.push_target import PushTarget, SealedPush
 from ostiary.domain.push_value import decode_push_value
-from ostiary.domain.token import TenantId, TokenProof, TokenRecord, TokenState, TokenStep
+from ostiary.domain.token import (
+    TenantId,
+    TokenKind,
+    TokenProof,
+    TokenRecord,
+    TokenState,
+    TokenStep,
+)
 from ostiary.errors import OstiaryError, Refused
 from ostiary.ports.clock import Clock
 from ostiary.ports.push import Pusher, PushOutcome, PushVerdict
@@ -31,8 +39,6 @@ _NOW_AT_ONCE: Final = 64
 _SAME_ALERT_EVERY: Final = timedelta(minutes=1)
 _SAME_PROOF_EVERY: Final = timedelta(days=1)
 _MOST_REMEMBERED: Final = 1000
-
-log = structlog.get_logger()
 
 
 class EnrollmentNotPushable(Refused):
@@ -81,6 +87,9 @@ class PushService:
         self._jitter = jitter
         self._told_at: dict[Alert, datetime] = {}
         self._proven_at: dict[Topic, datetime] = {}
+        self._log = (
+            structlog.get_logger().bind()
+        )  # once: binding for each line costs as much as the line
 
     async def push(self, due: DueWake) -> WakeStep:
         """Push one channel that is due; the step for `Wakes.settle`.
@@ -89,13 +98,21 @@ class PushService:
             SealBroken: the push token does not open.
             StorageFailed: an alert or a paused topic could not be stored.
         """
-        outcome = await self._send(due.enrollment, due.push_record)
+        target = due.enrollment
+        outcome = await self._send(target, due.push_record)
         now = self._clock.now()
-        plan = self._plan(outcome, due.enrollment, due.attempt, due.failures, now)
-        await self._tell(outcome, due.enrollment, plan.failures, now)
-        await self._prove(outcome, due.enrollment, now)
+        plan = plan_after(
+            outcome,
+            target,
+            attempt=due.attempt,
+            failures=due.failures,
+            now=now,
+            jitter=self._jitter(),
+            has_work=due.has_work,
+        )
+        await self._follow(outcome, target, plan, now)
         return WakeStep(
-            enrollment_key=due.enrollment.key,
+            enrollment_key=target.key,
             record_id=due.push_record.id,
             at=now,
             attempt=plan.attempt,
@@ -130,14 +147,14 @@ class PushService:
     async def _push_named(self, tenant: TenantId, enrollment_id: EnrollmentId) -> str:
         channel = await self._find_pushable(tenant, enrollment_id)
         record = await self._load_push_record(channel)
-        outcome = await self._send(channel, record)
+        target = PushTarget.of(channel)
+        outcome = await self._send(target, SealedPush.of(record))
         now = self._clock.now()
-        plan = self._plan(outcome, channel, 0, 0, now)
+        plan = plan_after(outcome, target, attempt=0, failures=0, now=now, jitter=self._jitter())
         await self._enrollments.decide(
             Ask(who=ByKey(key=channel.key)), lambda found: _after_push_now(found, record, plan, now)
         )
-        await self._tell(outcome, channel, plan.failures, now)
-        await self._prove(outcome, channel, now)
+        await self._follow(outcome, target, plan, now)
         if outcome.verdict is not PushVerdict.ACCEPTED:
             reason = outcome.reason or f"status {outcome.status}"
             raise PushNotAccepted(f"APNs did not accept the push: {reason}", topic=channel.topic)
@@ -160,16 +177,16 @@ class PushService:
         who = ByName(tenant=tenant, enrollment_id=enrollment_id)
         return (await self._enrollments.decide(Ask(who=who), rule)).answer
 
-    async def _send(self, channel: Enrollment, record: TokenRecord) -> PushOutcome:
+    async def _send(self, target: PushTarget, record: SealedPush) -> PushOutcome:
         label = SealLabel(
-            tenant=record.tenant, holder=record.holder, kind=record.kind, record_id=record.id
+            tenant=record.tenant, holder=record.holder, kind=TokenKind.PUSH, record_id=record.id
         )
         token, magic = decode_push_value(self._sealer.unseal(record.value, label).reveal())
-        address = PushAddress(topic=channel.topic, token=Secret(token), magic=Secret(magic))
+        address = PushAddress(topic=target.topic, token=Secret(token), magic=Secret(magic))
         outcome = await self._pusher.push(address, expires_at=self._clock.now() + VALID_FOR)
-        log.info(
+        self._log.info(
             "push_answered",
-            enrollment_id=channel.id,
+            enrollment_id=target.id,
             verdict=outcome.verdict.value,
             reason=outcome.reason,
             status=outcome.status,
@@ -177,39 +194,35 @@ class PushService:
         )
         return outcome
 
-    def _plan(
-        self, outcome: PushOutcome, channel: Enrollment, attempt: int, failures: int, now: datetime
-    ) -> PushPlan:
-        return plan_after(
-            outcome,
-            channel,
-            attempt=attempt,
-            failures=failures,
-            now=now,
-            jitter=self._jitter(),
-        )
+    async def _follow(
+        self, outcome: PushOutcome, target: PushTarget, plan: PushPlan, now: datetime
+    ) -> None:
+        """What follows an answer beyond the channel itself."""
+        if outcome.verdict is not PushVerdict.ACCEPTED:
+            await self._tell(outcome, target, plan.failures, now)
+        elif self._proof_is_due(target.topic, now):
+            await self._prove(target, now)
 
     async def _tell(
-        self, outcome: PushOutcome, channel: Enrollment, failures: int, now: datetime
+        self, outcome: PushOutcome, channel: PushTarget, failures: int, now: datetime
     ) -> None:
         """Pause the topic where APNs refuses our certificate, and leave an alert where somebody should look."""
         if outcome.verdict is PushVerdict.TOPIC_PAUSED:
             await self._certificates.pause_topic(channel.topic, outcome.reason or "refused", now)
         alert = alert_after(outcome, channel, failures=failures)
         if alert is not None and self._is_news(alert, now):
-            log.warning("push_trouble", kind=alert.kind, subject=alert.subject)
+            self._log.warning("push_trouble", kind=alert.kind, subject=alert.subject)
             await self._enrollments.decide(
                 Ask(who=ByKey(key=channel.key)),
                 lambda _found: Change(at=now, answer=None, alerts=(alert,)),
             )
 
-    async def _prove(self, outcome: PushOutcome, channel: Enrollment, now: datetime) -> None:
+    def _proof_is_due(self, topic: Topic, now: datetime) -> bool:
+        proven_at = self._proven_at.get(topic)
+        return proven_at is None or not proven_at <= now < proven_at + _SAME_PROOF_EVERY
+
+    async def _prove(self, channel: PushTarget, now: datetime) -> None:
         """An accepted push proves the push certificate; written once a day and topic. (design.md 2)"""
-        if outcome.verdict is not PushVerdict.ACCEPTED:
-            return
-        proven_at = self._proven_at.get(channel.topic)
-        if proven_at is not None and proven_at <= now < proven_at + _SAME_PROOF_EVERY:
-            return
         certificate = await self._certificates.load_push_certificate(channel.topic)
         if certificate is None:
             return

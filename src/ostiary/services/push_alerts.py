@@ -3,14 +3,14 @@
 from typing import Final
 
 from ostiary.domain.decision import Alert
-from ostiary.domain.enrollment import Enrollment
+from ostiary.domain.push_target import PushTarget
 from ostiary.ports.push import PushOutcome, PushVerdict
 
 AWAY_AFTER: Final = 5
 """Failures in a row after which "try again" is worth somebody's look: a minute or two."""
 
 
-def alert_after(outcome: PushOutcome, channel: Enrollment, *, failures: int) -> Alert | None:
+def alert_after(outcome: PushOutcome, channel: PushTarget, *, failures: int) -> Alert | None:
     """The alert that a push's outcome deserves; None for what mends itself or is a device's ordinary life.
 
     `failures` counts this push. A 410 is ordinary: the device was erased, or will send a new token.
@@ -51,5 +51,5 @@ def alert_after(outcome: PushOutcome, channel: Enrollment, *, failures: int) -> 
             return None
 
 
-def _about_topic(channel: Enrollment, kind: str, sentence: str) -> Alert:
+def _about_topic(channel: PushTarget, kind: str, sentence: str) -> Alert:
     return Alert(tenant=channel.tenant, subject=channel.topic, kind=kind, sentence=sentence)

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -47,6 +48,8 @@ class ScepPolicy:
 
     allow_sha1: bool = True
     allow_des3: bool = False
+    most_renewals: int = 20
+    """A day, for one enrollment: each is a row that stays for years, and a device asks whenever it likes. (docs/decisions/0016)"""
 
 
 class ScepService:
@@ -191,6 +194,12 @@ class ScepService:
         enrollment = await self._challenges.find_renewable(signer)
         if enrollment is None or not _may_renew(enrollment):
             raise RequestFailed(FailInfo.BAD_REQUEST, "the signer is bound to no live enrollment")
+        since = self._clock.now() - timedelta(days=1)
+        renewed = await self._challenges.count_renewals(enrollment.key, since=since)
+        if renewed >= self._policy.most_renewals:
+            raise RequestFailed(
+                FailInfo.BAD_REQUEST, "too many renewals of one enrollment in a day"
+            )
         order = CredentialOrder(
             tenant=enrollment.tenant,
             purpose=Purpose.RENEW,

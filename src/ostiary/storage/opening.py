@@ -7,6 +7,7 @@ from typing import Final
 
 from ostiary.ports.clock import Clock
 from ostiary.ports.reports import Reports
+from ostiary.ports.retention import Retention
 from ostiary.ports.storage import (
     ApiTokens,
     Challenges,
@@ -37,6 +38,7 @@ class Storage:
     epochs: KeyEpochs
     policies: Policies
     reports: Reports
+    retention: Retention
     close: Callable[[], Awaitable[None]]
     """Write what is still to be written, and let others open the database."""
     check: Callable[[], Awaitable[None]]
@@ -49,11 +51,11 @@ def open_storage(
     """Open what the URL names: `sqlite:///relative/path`, `sqlite:////absolute/path` or `postgresql://host/name`.
 
     A PostgreSQL connects when it is first asked for anything; what is wrong with it is said then. A database
-    file that is not there is made, unless `create` is false.
+    that is not there is made, unless `create` is false.
 
     Raises:
         UnusableDatabaseUrl: no engine of ours answers to this URL.
-        DatabaseMissing: there is no such file, and none is to be made.
+        DatabaseMissing: there is no such file, and none is to be made; PostgreSQL says it when it is first asked.
         Unavailable: another process has it, it is a newer version's, or it cannot be opened.
     """
     opened = _open(database_url, clock, trace, create=create)
@@ -66,6 +68,7 @@ def open_storage(
         epochs=opened.epochs,
         policies=opened.policies,
         reports=opened.reports,
+        retention=opened.retention,
         close=opened.close,
         check=opened.check,
     )
@@ -75,7 +78,7 @@ def _open(
     database_url: str, clock: Clock, trace: Trace, *, create: bool
 ) -> SqliteStorage | PostgresStorage:
     if database_url.partition(":")[0] in SCHEMES:
-        return open_postgres(database_url, clock=clock, trace=trace)
+        return open_postgres(database_url, clock=clock, trace=trace, create=create)
     path = database_url.removeprefix(_SQLITE)
     if path in (database_url, ""):
         # The URL may hold a password, so it is not repeated.

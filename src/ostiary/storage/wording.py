@@ -7,6 +7,7 @@ REPLACED: Final = "A newer generation took its place."
 ISSUED: Final = "Issued."
 IMPORTED: Final = "Imported."
 USED: Final = "used"
+USER_LEFT: Final = "The device left the relationship that this user channel belonged to."
 
 
 def cancellation_text(cause: str) -> str:

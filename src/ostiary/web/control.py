@@ -43,6 +43,7 @@ from ostiary.services.policies import CHOICES, MEANINGS, PolicyBook, policy_valu
 from ostiary.services.push import PushService
 from ostiary.services.push_certificates import PushCertificateService
 from ostiary.services.renewal import RenewalDesk
+from ostiary.services.retention import RetentionService
 from ostiary.web import lines
 from ostiary.web.asks import (
     MOST_LINES,
@@ -77,6 +78,7 @@ class ControlServices:
     certificates: PushCertificateService
     invitations: InvitationService
     policies: PolicyBook
+    retention: RetentionService
     tokens: ApiTokenService
     health: HealthService
     clock: Clock
@@ -122,9 +124,12 @@ class Control:
             Route("/pushes", self.push, methods=["POST"]),
             Route("/tokens", self.token_list, methods=["GET"]),
             Route("/tokens/history", self.token_history, methods=["GET"]),
+            Route("/tokens/dead-pushes", self.dead_pushes, methods=["GET"]),
             Route("/invitations", self.invite, methods=["POST"]),
             Route("/policies", self.policy_list, methods=["GET"]),
             Route("/policies", self.policy_set, methods=["POST"]),
+            Route("/retention", self.retention_outlook, methods=["GET"]),
+            Route("/retention", self.retention_sweep, methods=["POST"]),
             Route("/push-certificates", self.push_certificates, methods=["GET"]),
             Route("/push-certificates", self.import_push_certificate, methods=["POST"]),
             Route("/push-certificates/request", self.request_push_certificate, methods=["POST"]),
@@ -319,6 +324,15 @@ class Control:
         now = self._services.clock.now()
         return _page([lines.token_line(record, now) for record in records], None)
 
+    async def dead_pushes(self, request: Request) -> Response:
+        limit = limit_of(request)
+        rows = await self._services.reports.list_push_dead(
+            self._services.tenant, limit=limit + 1, after=request.query_params.get("after")
+        )
+        told = rows[:limit]
+        after = told[-1].key if len(rows) > limit else None
+        return _page([lines.dead_push_line(row) for row in told], after)
+
     async def invite(self, request: Request) -> Response:
         ask = await read_ask(request, self._services.budget)
         key = optional_text(ask, "enrollment_key")
@@ -360,6 +374,18 @@ class Control:
             name, text(ask, "value"), actor=actor_of(request)
         )
         return JSONResponse({"name": name, "value": policy_values(policy)[name]})
+
+    async def retention_outlook(self, _request: Request) -> Response:
+        await self._services.policies.refresh()
+        values = policy_values(self._services.policies.current())
+        told = await self._services.retention.look_ahead()
+        return _page([lines.outlook_line(outlook, values) for outlook in told], None)
+
+    async def retention_sweep(self, _request: Request) -> Response:
+        """One round; whoever wants all asks until it is done."""
+        await self._services.policies.refresh()
+        done = await self._services.retention.sweep(by_hand=True)
+        return JSONResponse({"dropped": dict(done.dropped), "is_done": done.is_done})
 
     async def push_certificates(self, _request: Request) -> Response:
         topics = await self._services.certificates.show_all(self._services.tenant)

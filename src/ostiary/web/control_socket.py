@@ -1,5 +1,6 @@
 """The control socket as a file: made private from its first moment, found again, removed at the end."""
 
+import fcntl
 import os
 import socket
 from collections.abc import Iterator
@@ -19,6 +20,53 @@ class ControlSocketUnusable(Unavailable):
     hint = "The data directory must lie on a file system of this machine and be writable for the server's user."
 
 
+class DirectoryIsServed(Unavailable):
+    """Another server already serves this data directory, and answers its commands."""
+
+    hint = (
+        "Stop it first. More processes of one server are `--processes N`; another node has a copy of the directory"
+        " for itself; `--only worker` may share it."
+    )
+
+
+class ControlSocket:
+    """A listening control socket and the right to it, for as long as any process that was forked with it lives."""
+
+    def __init__(self, path: Path) -> None:
+        """Listen at `path`, mode 0600; what a dead server left there is replaced.
+
+        Raises:
+            DirectoryIsServed: a living one has it; a database that several nodes share has no lock of its own.
+            ControlSocketUnusable
+        """
+        self._path = path
+        self._right = _claim(path.with_suffix(".lock"), path.parent)
+        try:
+            self.socket = bind_control_socket(path)
+        except BaseException:
+            os.close(self._right)
+            raise
+
+    def close(self) -> None:
+        """Remove the file, and let others serve the directory."""
+        self.socket.close()
+        remove_control_socket(self._path)
+        os.close(self._right)
+
+
+def _claim(lock: Path, directory: Path) -> int:
+    try:
+        right = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        raise ControlSocketUnusable(path=lock) from None
+    try:
+        fcntl.flock(right, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(right)
+        raise DirectoryIsServed(directory=directory) from None
+    return right
+
+
 @contextmanager
 def short_address(path: Path) -> Iterator[str]:
     """An address of a socket at `path` that is short enough, valid until the `with` ends."""
@@ -33,7 +81,7 @@ def short_address(path: Path) -> Iterator[str]:
 
 
 def bind_control_socket(path: Path) -> socket.socket:
-    """A listening socket with mode 0600. A stale one is replaced: whoever calls holds the store's lock.
+    """A listening socket with mode 0600. What is there is replaced: whoever calls holds the right to it.
 
     Raises:
         ControlSocketUnusable

@@ -1,13 +1,16 @@
 """Records as lines of JSON, for people and programs: names, times and states, never a token's value."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from ostiary.domain.enrollment import Binding, Enrollment
+from ostiary.domain.push_healing import healing_of, why_dead
 from ostiary.domain.token import TokenRecord
 from ostiary.domain.token_standing import standing_of
 from ostiary.ports.reports import AlertLine, CommandLine
 from ostiary.services.push_certificates import PushTopicStatus
+from ostiary.services.retention import Outlook
 
 Line = dict[str, Any]
 
@@ -44,9 +47,24 @@ def enrollment_facts(row: Enrollment) -> Line:
         "push_token_arrived": moment(row.push.arrived_at if row.push else None),
         "push_dead_since": moment(row.push_dead_since),
         "push_dead_reason": row.push_dead_reason,
+        "push_heals": healing_of(row) if row.push_dead_since is not None else None,
         "pushed": moment(row.pushed_at),
         "unlock_token_arrived": moment(row.unlock.arrived_at if row.unlock else None),
         "bootstrap_token_arrived": moment(row.bootstrap.arrived_at if row.bootstrap else None),
+    }
+
+
+def dead_push_line(row: Enrollment) -> Line:
+    """One channel that nobody can wake: since when, why, and what would heal it."""
+    return {
+        "id": row.id,
+        "type": row.type.value,
+        "model": row.facts.product_name or row.facts.model,
+        "dead_since": moment(row.push_dead_since),
+        "reason": row.push_dead_reason,
+        "why": why_dead(row.push_dead_reason),
+        "last_seen": moment(row.last_seen_at),
+        "heals": healing_of(row),
     }
 
 
@@ -110,6 +128,18 @@ def alert_line(line: AlertLine) -> Line:
         "count": line.count,
         "first": moment(line.first_at),
         "last": moment(line.last_at),
+    }
+
+
+def outlook_line(outlook: Outlook, values: Mapping[str, str]) -> Line:
+    """What retention would remove of one kind of records, and by which policies."""
+    names = outlook.policy.split(", ")
+    return {
+        "records": outlook.records,
+        "number": outlook.number,
+        "is_all": outlook.is_all,
+        "policy": ", ".join(f"{name}={values[name]}" for name in names),
+        "means": outlook.means,
     }
 
 

@@ -8,6 +8,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     disable_created_metrics,
     generate_latest,
 )
@@ -17,8 +18,10 @@ from typing_extensions import override
 
 from ostiary.ports.reports import Counts
 from ostiary.ports.storage import PushCertificate
+from ostiary.web.figures import SharedFigures, Summed, summed
 
 MOST_REQUEST_TYPES: Final = 200
+MOST_REASONS: Final = 100
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -32,6 +35,7 @@ class PrometheusMeter:
         self.registry = CollectorRegistry()
         self._request_types: set[str] = set()
         self._checkin_by_words: dict[tuple[str, str], Counter] = {}
+        self._push_by_words: dict[tuple[str, str | None], Counter] = {}
         self._checkins = Counter(
             "ostiary_checkin",
             "Check-in messages and command reports answered.",
@@ -56,6 +60,12 @@ class PrometheusMeter:
             ["result", "reason"],
             registry=self.registry,
         )
+        self._dropped = Counter(
+            "ostiary_retention_dropped",
+            "Records that retention removed.",
+            ["records"],
+            registry=self.registry,
+        )
         self.connections = Gauge(
             "ostiary_connections",
             "Open connections of devices and programs.",
@@ -66,6 +76,22 @@ class PrometheusMeter:
             "Bytes of request bodies in memory.",
             registry=self.registry,
         )
+        processes = Gauge("ostiary_processes", "Processes of this node.", registry=self.registry)
+        processes.set(1)
+        self._shared: tuple[SharedFigures, int] | None = None
+        self._before: list[Metric] = []
+
+    def share(self, figures: SharedFigures, number: int) -> None:
+        """Tell the sum over all processes of the node from now on; what a predecessor of this one counted stays in it."""
+        self._before = figures.read(number)
+        self._shared = figures, number
+        self.publish()
+
+    def publish(self) -> None:
+        """Let the other processes of the node know what this one has counted."""
+        if self._shared is not None:
+            figures, number = self._shared
+            figures.write(number, summed([*self._before, *self.registry.collect()]))
 
     def checkin(self, message: str, result: str, seconds: float) -> None:
         """Count one answered message; both words come from closed lists, so the counters are kept at hand."""
@@ -85,14 +111,33 @@ class PrometheusMeter:
         self._results.labels(request_type, state).inc()
 
     def push(self, verdict: str, reason: str | None) -> None:
-        """Count one push."""
-        self._pushes.labels(verdict, reason or "").inc()
+        """Count one push; the reason is APNs' own text, so it is bounded."""
+        kept = self._push_by_words.get((verdict, reason))
+        if kept is None:
+            if len(self._push_by_words) >= MOST_REASONS:
+                reason = "other"
+            kept = self._pushes.labels(verdict, reason or "")
+            self._push_by_words[verdict, reason] = kept
+        kept.inc()
+
+    def dropped(self, records: str, number: int) -> None:
+        """Count what retention removed."""
+        self._dropped.labels(records).inc(number)
 
     def render(self, counts: Counts, certificates: Iterable[PushCertificate]) -> bytes:
         """The whole page in Prometheus' text format."""
         state = CollectorRegistry()
         state.register(_Standing(counts, tuple(certificates)))
-        return generate_latest(self.registry) + generate_latest(state)
+        return generate_latest(self._counted()) + generate_latest(state)
+
+    def _counted(self) -> CollectorRegistry:
+        """What this process has counted, or all of the node together."""
+        if self._shared is None:
+            return self.registry
+        self.publish()
+        counted = CollectorRegistry()
+        counted.register(Summed(self._shared[0].read_all()))
+        return counted
 
 
 class _Standing(Collector):

@@ -1,6 +1,7 @@
 """Listening: uvicorn's HTTP protocol on uvloop, with the bounds that it does not have by itself."""
 
 import asyncio
+import select
 import socket
 import ssl
 import time
@@ -21,6 +22,10 @@ _log = structlog.get_logger()
 LONGEST_PIPELINE: Final = 8
 LINGER_BYTES: Final = 1024 * 1024
 LINGER_SECONDS: Final = 2.0
+SLEPT_SECONDS: Final = 5.0
+"""A loop that did not turn for so long was stopped, or its machine was; who spoke to it may have gone elsewhere since."""
+WARY_SECONDS: Final = 30.0
+"""How long what stood in line meanwhile is looked at twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +61,8 @@ class Listener:
         self.state = ServerState()
         self.idle: dict[BoundedProtocol, None] = {}
         """Connections between two requests, longest idle first."""
+        self._swept_at: float | None = None
+        self._wary_until = 0.0
         self._tls = tls
         self._config = Config(
             app,
@@ -113,6 +120,26 @@ class Listener:
         self._server = None
         _log.info("listener_closed", requests_cut_off=cut_off)
 
+    def is_wary(self, now: float) -> bool:
+        """Whether this process has slept, so that senders may have given up on what it reads now."""
+        if self._swept_at is not None and now - self._swept_at > SLEPT_SECONDS:
+            self._wary_until = now + WARY_SECONDS
+        return now < self._wary_until
+
+    def _drop_late_requests(self) -> None:
+        """End what was under way while this process slept, for senders that are gone.
+
+        A decision that another node has overtaken would be made again, on what was said since. (docs/decisions/0014)
+        """
+        for task in tuple(self.state.tasks):
+            # uvicorn keeps no other link from a task to its request.
+            frame = getattr(task.get_coro(), "cr_frame", None)
+            cycle = frame.f_locals.get("self") if frame is not None else None
+            transport = getattr(cycle, "transport", None)
+            if transport is not None and sender_is_gone(transport):
+                _log.warning("late_request_dropped")
+                task.cancel()
+
     def _protocol(self) -> asyncio.Protocol:
         return BoundedProtocol(self, self._config)
 
@@ -121,6 +148,9 @@ class Listener:
         loop = asyncio.get_running_loop()
         self.state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
         now = loop.time()
+        if self.is_wary(now):
+            self._drop_late_requests()
+        self._swept_at = now
         for connection in list(self.state.connections):
             if isinstance(connection, BoundedProtocol) and connection.is_late(now):
                 connection.turn_away(408, "Request Timeout")
@@ -194,6 +224,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._linger_bytes is not None:
             self._linger(len(data))
+            return
+        if self._listener.is_wary(self.loop.time()) and sender_is_gone(self.transport):
+            # It has repeated itself at another node and gone on from there: this would undo what it said since.
+            _log.warning("late_request_dropped")
+            self.transport.abort()
             return
         if self._listener.idle.pop(self, 0) is None and self._due_at is None:
             self._due_at = self.loop.time() + self._bounds.header_timeout_seconds
@@ -309,3 +344,13 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             _log.warning("too_many_connections", limit=self._bounds.connections)
             self.turn_away(503, "Service Unavailable")
+
+
+def sender_is_gone(transport: asyncio.BaseTransport) -> bool:
+    """Whether the sender has closed its side, even if there is still something to be read."""
+    sock = transport.get_extra_info("socket")
+    if transport.is_closing() or sock is None:
+        return transport.is_closing()
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLRDHUP)
+    return bool(poll.poll(0))

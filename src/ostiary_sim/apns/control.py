@@ -50,6 +50,14 @@ LEVERS: Final = (
     Lever("POST", "/throttle", "count?, token?", "429 TooManyRequests for the next requests."),
     Lever("POST", "/goaway", "count?", "GOAWAY instead of an answer, for the next requests."),
     Lever("POST", "/reset", "count?", "A broken connection instead of an answer."),
+    Lever("POST", "/hold", "", "Take requests in and answer none."),
+    Lever("POST", "/release", "", "Answer all that are held, and hold no more."),
+    Lever(
+        "POST",
+        "/leave-amid",
+        "answered, reset?",
+        "On every connection: answer so many of those held, then GOAWAY, or a broken connection.",
+    ),
     Lever("POST", "/goaway-now", "", "GOAWAY on every open connection."),
     Lever(
         "POST", "/distrust", "serial", "403 BadCertificate for this push certificate from now on."
@@ -81,6 +89,9 @@ class ControlServer:
             ("POST", "/throttle"): self._throttle,
             ("POST", "/goaway"): self._goaway,
             ("POST", "/reset"): self._reset,
+            ("POST", "/hold"): self._hold,
+            ("POST", "/release"): self._release,
+            ("POST", "/leave-amid"): self._leave_amid,
             ("POST", "/goaway-now"): self._goaway_now,
             ("POST", "/distrust"): self._distrust,
             ("POST", "/silent"): self._silent,
@@ -189,6 +200,19 @@ class ControlServer:
 
     async def _reset(self, fields: Fields) -> object:
         self._apns.levers.break_next(Break.RESET, count=int(fields.get("count", 1)))
+        return {}
+
+    async def _hold(self, _fields: Fields) -> object:
+        self._apns.levers.holding = True
+        return {}
+
+    async def _release(self, _fields: Fields) -> object:
+        await self._apns.release()
+        return {}
+
+    async def _leave_amid(self, fields: Fields) -> object:
+        how = Break.RESET if fields.get("reset") else Break.GOAWAY
+        await self._apns.leave_amid(int(fields["answered"]), how=how)
         return {}
 
     async def _goaway_now(self, _fields: Fields) -> object:

@@ -27,6 +27,8 @@ class ApnsLevers:
     """Accept, and deliver nothing."""
     strict_tokens: bool = False
     """Refuse tokens nobody ever listened on (BadDeviceToken) instead of keeping the push for later."""
+    holding: bool = False
+    """Take requests in and answer none, until `SimulatedApns.release` or `leave_amid`."""
     push_type_required: bool = True
     goaway_reason: str = "Shutdown"
     _next: deque[Verdict] = field(default_factory=deque)
@@ -80,6 +82,7 @@ class ApnsLevers:
         self._dead.clear()
         self._distrusted.clear()
         self.silent = False
+        self.holding = False
 
     def next_break(self) -> Break | None:
         """Take the next ordered end of a connection."""

@@ -86,6 +86,7 @@ class SimulatedApns:
         self._kept: dict[bytes, _Kept] = {}
         self._background = Background()
         self._open: set[PushConnection] = set()
+        self._arrived = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         await self._door.open(self._tls())
@@ -142,6 +143,29 @@ class SimulatedApns:
         """The tokens somebody listens on, with their topics."""
         return {token: listener.topic for token, listener in self._listeners.items()}
 
+    @property
+    def held(self) -> list[int]:
+        """How many requests wait for their answer, for each open connection."""
+        return [connection.held for connection in self._open]
+
+    async def until_held(self, count: int) -> None:
+        """Return once so many requests wait for their answer, or more."""
+        while sum(self.held) < count:
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def release(self) -> None:
+        """Answer everything that waits, and hold nothing any more."""
+        self.levers.holding = False
+        for connection in list(self._open):
+            await connection.release()
+
+    async def leave_amid(self, answered: int, *, how: Break) -> None:
+        """End every connection in the middle of what waits: the first are answered, the others never were. (5.3)"""
+        self.levers.holding = False
+        for connection in list(self._open):
+            await connection.leave_amid(min(answered, connection.held), how=how)
+
     async def close_connections(self) -> None:
         """Say GOAWAY to every client now connected."""
         for connection in list(self._open):
@@ -165,12 +189,18 @@ class SimulatedApns:
             number=self.connections,
             max_streams=self._max_streams,
             goaway_reason=lambda: self.levers.goaway_reason,
+            holds=self._holds,
         )
         self._open.add(connection)
         try:
             await connection.serve()
         finally:
             self._open.discard(connection)
+
+    def _holds(self) -> bool:
+        if self.levers.holding:
+            self._arrived.set()
+        return self.levers.holding
 
     def _judge(
         self, headers: Headers, body: bytes, certificate: x509.Certificate, connection: int

@@ -2,26 +2,30 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.push_schedule import (
-    LONGEST_BACK_OFF,
+    LONGEST_AWAY,
+    LONGEST_THROTTLED,
+    OVERDUE,
     PushPlan,
+    is_repeat,
     plan_after,
     was_never_seen,
 )
+from ostiary.domain.push_target import PushTarget
 from ostiary.protocol.apns.outcome import PushOutcome, PushVerdict
 from unit.services.push_world import NOON, PushWorld
 
 HOUR = timedelta(hours=1)
 
 
-def channel(**changes: object) -> Enrollment:
-    return PushWorld().add(**changes)  # type: ignore[arg-type]  # fields of the test's choice
+def channel(**changes: object) -> PushTarget:
+    return PushTarget.of(PushWorld().add(**changes))  # type: ignore[arg-type]  # fields of the test's choice
 
 
 def outcome(
@@ -34,14 +38,21 @@ def outcome(
 
 def plan(
     said: PushOutcome,
-    row: Enrollment | None = None,
+    row: PushTarget | None = None,
     *,
     attempt: int = 0,
     failures: int = 0,
     jitter: float = 0.0,
+    has_work: bool = True,
 ) -> PushPlan:
     return plan_after(
-        said, row or channel(), attempt=attempt, failures=failures, now=NOON, jitter=jitter
+        said,
+        row or channel(),
+        attempt=attempt,
+        failures=failures,
+        now=NOON,
+        jitter=jitter,
+        has_work=has_work,
     )
 
 
@@ -55,6 +66,45 @@ def test_an_unanswered_push_is_repeated_ever_more_seldom() -> None:
         attempt = step.attempt
     day = timedelta(days=1)
     assert waits == [timedelta(seconds=60), timedelta(minutes=5), HOUR, day, day, day]
+
+
+def test_a_device_for_which_nothing_waits_is_pushed_weekly() -> None:
+    """The same ladder, and after it a week where there is no work. (5.2)"""
+    waits = []
+    attempt = 0
+    for _ in range(5):
+        step = plan(outcome(PushVerdict.ACCEPTED), attempt=attempt, has_work=False)
+        waits.append(step.next_due_at - NOON)
+        attempt = step.attempt
+    week = timedelta(days=7)
+    assert waits == [timedelta(seconds=60), timedelta(minutes=5), HOUR, week, week]
+
+
+@pytest.mark.parametrize(
+    ("changes", "repeats"),
+    [
+        ({}, False),
+        ({"due_at": NOON - OVERDUE}, False),
+        ({"due_at": NOON - OVERDUE - timedelta(seconds=1)}, True),
+        ({"attempt": 1}, True),
+        ({"failures": 1}, True),
+        ({"has_new_work": False}, True),
+    ],
+    ids=[
+        "new work",
+        "new work among much",
+        "left over from an outage of ours",
+        "unanswered before",
+        "refused before",
+        "said NotNow, or lost on the way",
+    ],
+)
+def test_everything_but_the_first_push_for_new_work_may_wait_for_its_turn(
+    changes: dict[str, Any], repeats: bool
+) -> None:
+    """What an operator has just queued does not stand behind a storm. (5.2, docs/decisions/0015)"""
+    facts = {"attempt": 0, "failures": 0, "has_new_work": True, "due_at": NOON, "now": NOON}
+    assert is_repeat(**{**facts, **changes}) is repeats
 
 
 @pytest.mark.case("AP-12")
@@ -110,8 +160,8 @@ def test_a_token_that_died_after_it_arrived_is_dead() -> None:
 def test_a_token_that_arrived_after_it_died_lives() -> None:
     """410 with an older timestamp is ignored, and the push tried again. (5.5, TU-20)"""
     row = channel()
-    assert row.push is not None
-    for died_at in (row.push.arrived_at, row.push.arrived_at - HOUR):
+    assert row.arrived_at is not None
+    for died_at in (row.arrived_at, row.arrived_at - HOUR):
         step = plan(outcome(PushVerdict.TOKEN_DEAD, "Unregistered", died_at), row)
         assert step.dead_reason is None
         assert step.next_due_at == NOON + timedelta(seconds=60)
@@ -148,10 +198,11 @@ def test_every_plan_lies_ahead_and_within_reach(
     calm = plan(outcome(verdict), attempt=attempt, failures=failures)
     spread = plan(outcome(verdict), attempt=attempt, failures=failures, jitter=jitter)
     assert NOON < calm.next_due_at <= spread.next_due_at <= NOON + timedelta(days=1.1)
-    if verdict in (PushVerdict.RETRY, PushVerdict.THROTTLED):
-        assert spread.next_due_at <= NOON + LONGEST_BACK_OFF * 1.5
+    longest = {PushVerdict.RETRY: LONGEST_AWAY, PushVerdict.THROTTLED: LONGEST_THROTTLED}
+    if verdict in longest:
+        assert spread.next_due_at <= NOON + longest[verdict] * 1.5
 
 
 def test_a_channel_without_token_row_takes_apples_word() -> None:
-    row = replace(channel(), push=None)
+    row = replace(channel(), arrived_at=None)
     assert plan(outcome(PushVerdict.TOKEN_DEAD, "Unregistered", NOON), row).dead_before == NOON

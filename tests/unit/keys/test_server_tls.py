@@ -75,6 +75,16 @@ def test_an_expired_certificate_is_renewed_too(authority: Files, server: Files) 
     assert renew_own_certificate(authority, server, hosts=HOSTS, now=late) is not None
 
 
+def test_a_certificate_that_a_clock_ahead_has_made_is_replaced(
+    authority: Files, server: Files
+) -> None:
+    """A clock that jumped a year ahead renews; once it is set right, no device would connect for a year."""
+    ahead = NOW + timedelta(days=365)
+    assert renew_own_certificate(authority, server, hosts=HOSTS, now=ahead) is not None
+    assert renew_own_certificate(authority, server, hosts=HOSTS, now=NOW) == NOW + LEAF_VALID_FOR
+    assert renew_own_certificate(authority, server, hosts=HOSTS, now=NOW) is None
+
+
 def test_changed_files_are_shown_to_new_connections(authority: Files, server: Files) -> None:
     """Whoever renews by a tool of his own need not restart the server."""
     tls = ServerTls(*server)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import uvloop
@@ -15,7 +16,7 @@ import uvloop
 from conformance.apns_standin import Answer, ApnsStandIn, RefusingTls, Script, SeenPush
 from conformance.push_certificates import OTHER_TOPIC, TOPIC, Authority, Issued, rsa_key
 from ostiary.domain.token import RecordId
-from ostiary.outward.apns import ApnsEndpoint, ApnsPusher, PushLimits
+from ostiary.outward.apns import ApnsEndpoint, ApnsPusher, PushLimits, fresh_uuid
 from ostiary.ports.push import ClientCertificate, PushOutcome, PushVerdict
 from ostiary.ports.sealer import SealBroken
 from ostiary.protocol.mdm.checkin import PushAddress, Topic
@@ -362,3 +363,12 @@ def test_pushes_go_out_on_uvloop_as_well(tmp_path: Path) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(push_fifty()) == {PushVerdict.ACCEPTED}
+
+
+def test_each_push_gets_a_random_uuid_of_its_own() -> None:
+    """`apns-id` is a lower-case UUID. (5.1; RFC 9562, version 4)"""
+    made = {fresh_uuid() for _ in range(1000)}
+    assert len(made) == 1000
+    for text in made:
+        assert str(UUID(text)) == text
+        assert UUID(text).version == 4

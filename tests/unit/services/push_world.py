@@ -10,6 +10,7 @@ from typing import TypeVar
 from conformance.push_certificates import TOPIC
 from ostiary.domain.decision import Alert, Ask, AuditEntry, ByCertificate, ByKey, Change, Snapshot
 from ostiary.domain.enrollment import Enrollment, EnrollmentKey, Proof, Standing, State
+from ostiary.domain.push_target import PushTarget, SealedPush
 from ostiary.domain.push_value import encode_push_value
 from ostiary.domain.token import (
     DEFAULT_TENANT,
@@ -138,10 +139,11 @@ class PushWorld:
     def due(self, row: Enrollment, *, attempt: int = 0, failures: int = 0) -> DueWake:
         assert row.push is not None
         return DueWake(
-            enrollment=row,
+            enrollment=PushTarget.of(row),
+            due_at=self.due_at.get(row.key, NOON),
             attempt=attempt,
             failures=failures,
-            push_record=self.record_by_id[row.push.record_id],
+            push_record=SealedPush.of(self.record_by_id[row.push.record_id]),
         )
 
     # Enrollments
@@ -226,6 +228,16 @@ class PushWorld:
                 self.due_at[step.enrollment_key] = step.next_due_at
         self.was_settled.set()
 
+    async def wake_silent(self, now: datetime, *, silent_since: datetime, limit: int) -> int:
+        silent = [
+            row
+            for row in self.row_by_key.values()
+            if row.key not in self.due_at and (row.last_seen_at or now) < silent_since
+        ][:limit]
+        for row in silent:
+            self.wake(row, now)
+        return len(silent)
+
     async def next_due_at(self) -> datetime | None:
         return min(self.due_at.values(), default=None)
 
@@ -236,6 +248,6 @@ class PushWorld:
         self.written.clear()
 
     def wake(self, row: Enrollment, due_at: datetime = NOON) -> None:
-        self.wakes.append(self.due(row))
         self.due_at[row.key] = due_at
+        self.wakes.append(self.due(row))
         self.written.set()

@@ -9,7 +9,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fuzz.pki import NOW, Issued, ec_key, issue
 from ostiary.domain.token import DEFAULT_TENANT, TenantId
-from ostiary.formats.x509 import CertificateExpired, CertificateNotTrusted, NotAnAuthority
+from ostiary.formats.x509 import (
+    CertificateExpired,
+    CertificateNotTrusted,
+    CertificateNotYetValid,
+    NotAnAuthority,
+)
 from ostiary.services.authorities import (
     AuthorityFileUnusable,
     AuthorityOfTwoTenants,
@@ -118,3 +123,19 @@ def test_a_file_without_certificates_is_refused(tmp_path: Path, contents: bytes 
         path.write_bytes(contents)
     with pytest.raises(AuthorityFileUnusable):
         load_authorities(path)
+
+
+@pytest.mark.parametrize("off", [timedelta(days=1), timedelta(days=365)], ids=["a day", "a year"])
+def test_an_identity_of_ours_that_begins_later_says_only_that_a_clock_of_ours_was_set(
+    authorities: DeviceAuthorities, off: timedelta
+) -> None:
+    """Else a device that enrolled while our clock was ahead would be turned away until the clock catches up."""
+    ours, foreign = (
+        issue("a", issuer, starts_at=NOW, ends_at=NOW + timedelta(days=500))
+        for issuer in (OURS, FOREIGN)
+    )
+    for _ in range(2):
+        assert authorities.verify(ours.der, (), NOW - off).is_ours
+        with pytest.raises(CertificateNotYetValid):
+            authorities.verify(foreign.der, (), NOW - off)
+    assert not authorities.verify(foreign.der, (), NOW).is_ours

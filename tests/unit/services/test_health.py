@@ -8,7 +8,14 @@ from ostiary.domain.decision import Alert
 from ostiary.domain.token import TenantId
 from ostiary.ports.reports import AlertLine, Counts
 from ostiary.ports.storage import PushCertificate
-from ostiary.services.health import Dated, Finding, HealthService, Severity, ending
+from ostiary.services.health import (
+    WARN_OF_PUSH_BEFORE,
+    Dated,
+    Finding,
+    HealthService,
+    Severity,
+    ending,
+)
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 TENANT = TenantId("default")
@@ -93,3 +100,15 @@ async def test_a_clock_before_our_time_is_critical() -> None:
     """users.md 5.4 case 58: NTP missing at start."""
     found = await examine(FakeReports(), datetime(1970, 1, 1, tzinfo=UTC))
     assert found["clock"].severity is Severity.CRITICAL
+
+
+def test_a_push_certificate_is_told_of_two_months_before_its_end() -> None:
+    """Whoever owns the Apple account has to be found first. (check-in-and-commands.md 5.6)"""
+    for left, severity in ((61, Severity.OK), (59, Severity.WARNING), (6, Severity.CRITICAL)):
+        dated = Dated(
+            subject="push certificate",
+            not_after=NOW + timedelta(days=left),
+            todo="Renew it.",
+            warn_before=WARN_OF_PUSH_BEFORE,
+        )
+        assert ending(dated, NOW).severity is severity

@@ -50,7 +50,7 @@ class Scene:
     async def enroll(self, **changes: object) -> tuple[Enrollment, TokenRecord]:
         world = PushWorld()
         row = world.add(**changes)  # type: ignore[arg-type]  # fields of the test's choice
-        record = world.due(row).push_record
+        record = world.record_by_id[world.due(row).push_record.id]
         wake = Wake(enrollment_key=row.key, due_at=first_wake(self.clock.now()))
         change = Change(
             at=self.clock.now(), answer=None, rows=(row,), records=(record,), wakes=(wake,)

@@ -295,6 +295,23 @@ async def test_nobody_else_renews(world: World, signer: str) -> None:
     assert len(world.challenges.issued) == 1
 
 
+async def test_a_device_renews_itself_so_many_times_a_day(world: World) -> None:
+    """Each renewal is kept for years: nobody fills the database with them. (docs/decisions/0016)"""
+    device = await _issue(world)
+    assert device.signer is not None
+    world.challenges.renewable[Fingerprint(fingerprint(der(device.signer)))] = make_enrollment()
+    scep = world.scep(ScepPolicy(most_renewals=2))
+
+    async def renewed() -> bool:
+        before = len(world.challenges.issued)
+        await scep.answer(device.request(None, message_type="17"))
+        return len(world.challenges.issued) > before
+
+    assert [await renewed() for _ in range(3)] == [True, True, False]
+    world.clock.advance(timedelta(days=1, seconds=1))
+    assert await renewed()
+
+
 async def _issued_elsewhere(world: World) -> Requester:
     """A device whose identity comes from another CA with the same name as ours."""
     ours = x509.load_der_x509_certificate(world.authority.certificate)

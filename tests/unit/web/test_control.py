@@ -77,7 +77,15 @@ async def test_no_answer_carries_a_tokens_value(house: House, operator: httpx.As
     """users.md 5.4 case 41: canary secrets may never appear."""
     await enroll(house, "A")
     paths = ("/devices", "/device?id=A", "/tokens", "/tokens?all=1", "/tokens/history?id=A")
-    for path in (*paths, "/commands", "/push-certificates", "/health", "/policies", "/status"):
+    for path in (
+        *paths,
+        "/tokens/dead-pushes",
+        "/commands",
+        "/push-certificates",
+        "/health",
+        "/policies",
+        "/status",
+    ):
         answer = await operator.get(path)
         assert answer.status_code == 200
         assert "planted" not in answer.text

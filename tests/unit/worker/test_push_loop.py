@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -14,7 +14,13 @@ from ostiary.domain.enrollment import EnrollmentKey
 from ostiary.ports.sealer import SealBroken
 from ostiary.ports.storage import DueWake, StorageFailed, WakeStep
 from ostiary.protocol.mdm.identity import EnrollmentId
-from ostiary.worker.push_loop import PushPace, push_due, run_push_loop
+from ostiary.worker.push_loop import (
+    PushPace,
+    RepeatPace,
+    push_due,
+    run_push_loop,
+    wake_silent_devices,
+)
 from unit.services.push_world import NOON, MovedClock, PushWorld
 
 
@@ -24,6 +30,8 @@ class SlowService:
 
     let_go: asyncio.Event = field(default_factory=asyncio.Event)
     failing: dict[EnrollmentKey, Exception] = field(default_factory=dict)
+    stuck: set[EnrollmentKey] = field(default_factory=set)
+    """Whose pushes are never answered."""
     under_way: int = 0
     most_under_way: int = 0
     started: asyncio.Event = field(default_factory=asyncio.Event)
@@ -36,7 +44,7 @@ class SlowService:
             if trouble := self.failing.get(due.enrollment.key):
                 raise trouble
             await asyncio.sleep(0)
-            await self.let_go.wait()
+            await (asyncio.Event() if due.enrollment.key in self.stuck else self.let_go).wait()
         finally:
             self.under_way -= 1
         return WakeStep(
@@ -63,7 +71,9 @@ class Scene:
     async def running(self) -> AsyncIterator[None]:
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             group.create_task(
-                run_push_loop(self.world, self.service, self.clock, self.stop, self.pace)
+                run_push_loop(
+                    self.world, self.service, self.clock, self.stop, self.pace, RepeatPace(10)
+                )
             )
             yield
             self.stop.set()
@@ -213,3 +223,66 @@ async def test_what_could_not_be_settled_is_pushed_again_after_its_lease(scene: 
     with pytest.raises(StorageFailed):
         await push_due(scene.world, scene.service, scene.clock, scene.stop, scene.pace)
     assert scene.world.due_at[row.key] == NOON + scene.pace.lease
+
+
+async def test_a_command_just_queued_does_not_stand_behind_a_storm_of_repeats(
+    scene: Scene,
+) -> None:
+    """However many said NotNow, or were silent, or come after an outage. (5.2, docs/decisions/0015)"""
+    for number in range(60):
+        row = scene.world.add(EnrollmentId(f"repeat-{number}"))
+        scene.world.wake(row)
+        scene.world.wakes[-1] = replace(scene.world.wakes[-1], attempt=1)
+    fresh = scene.world.add(EnrollmentId("fresh"))
+    scene.world.wake(fresh)
+    scene.service.let_go.set()
+    scene.pace = PushPace(gather=timedelta(0), batch=20)
+    with capture_logs() as logs:
+        async with scene.running():
+            await scene.until_settled(61)
+    pushed = [step.enrollment_key for step in scene.world.settled if step.accepted]
+    assert fresh.key in pushed
+    assert len(pushed) == 1 + 10
+    put_off = [step for step in scene.world.settled if not step.accepted]
+    assert {(step.attempt, step.failures, step.dead_reason) for step in put_off} == {(1, 0, None)}
+    turns = [step.next_due_at for step in put_off if step.next_due_at is not None]
+    assert turns == [NOON + timedelta(seconds=(1 + n) / 10) for n in range(50)]
+    assert sum(e["channels"] for e in logs if e["event"] == "push_repeats_put_off") == 50
+
+
+async def test_a_push_that_is_never_answered_holds_up_its_own_batch_alone(scene: Scene) -> None:
+    """APNs is slow for one, and the others are pushed and settled meanwhile. (users.md 5.4, 35)"""
+    stuck = scene.world.add(EnrollmentId("stuck"))
+    scene.world.wake(stuck)
+    scene.service.stuck.add(stuck.key)
+    scene.service.let_go.set()
+    scene.pace = PushPace(gather=timedelta(0), batch=1, slow_after=timedelta(0), drain=timedelta(0))
+    with capture_logs():
+        async with scene.running():
+            await scene.service.started.wait()
+            for number in range(5):
+                scene.world.wake(scene.world.add(EnrollmentId(f"device-{number}")))
+            await scene.until_settled(5)
+    assert stuck.key not in {step.enrollment_key for step in scene.world.settled}
+
+
+async def test_no_more_batches_are_under_way_than_allowed(scene: Scene) -> None:
+    """A silent APNs does not gather a fleet in memory. (users.md 5.4, 35)"""
+    scene.pace = PushPace(
+        gather=timedelta(0), batch=5, batches=2, slow_after=timedelta(0), drain=timedelta(0)
+    )
+    for number in range(50):
+        scene.world.wake(scene.world.add(EnrollmentId(f"device-{number}")))
+    with capture_logs():
+        async with scene.running():
+            for _ in range(1000):
+                await asyncio.sleep(0)
+            assert scene.service.most_under_way == 10
+
+
+async def test_devices_silent_for_a_week_are_woken(scene: Scene) -> None:
+    """Weekly where nothing is pending. (5.2)"""
+    scene.world.add(EnrollmentId("silent"), last_seen_at=NOON - timedelta(days=8))
+    scene.world.add(EnrollmentId("heard"), last_seen_at=NOON - timedelta(days=6))
+    assert await wake_silent_devices(scene.world, scene.clock) == 1
+    assert [due.enrollment.id for due in scene.world.wakes] == ["silent"]

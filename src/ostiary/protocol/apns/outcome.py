@@ -3,12 +3,13 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final
+
+from ostiary.values import dataclass
 
 LARGEST_ANSWER: Final = 4096
 """Bytes of a body that we look at; Apple's answers have about a hundred."""
@@ -58,12 +59,13 @@ VERDICT_OF_REASON: Final[Mapping[tuple[int, str], PushVerdict]] = MappingProxyTy
         (503, "ServiceUnavailable"): PushVerdict.RETRY,
         (503, "Shutdown"): PushVerdict.RETRY,
         (429, "TooManyRequests"): PushVerdict.THROTTLED,
-        # These speak of provider tokens: for us they mean that our client certificate was not seen.
-        (403, "ExpiredProviderToken"): PushVerdict.OUR_BUG,
-        (403, "InvalidProviderToken"): PushVerdict.OUR_BUG,
-        (403, "MissingProviderToken"): PushVerdict.OUR_BUG,
-        (403, "UnrelatedKeyIdInToken"): PushVerdict.OUR_BUG,
-        (429, "TooManyProviderTokenUpdates"): PushVerdict.OUR_BUG,
+        # These speak of provider tokens: for us they mean that our client certificate was not seen, so no push of
+        # the topic can succeed. The sheet asks for an alert; a pause spares APNs the fleet. (docs/divergences.md)
+        (403, "ExpiredProviderToken"): PushVerdict.TOPIC_PAUSED,
+        (403, "InvalidProviderToken"): PushVerdict.TOPIC_PAUSED,
+        (403, "MissingProviderToken"): PushVerdict.TOPIC_PAUSED,
+        (403, "UnrelatedKeyIdInToken"): PushVerdict.TOPIC_PAUSED,
+        (429, "TooManyProviderTokenUpdates"): PushVerdict.TOPIC_PAUSED,
         (400, "MissingDeviceToken"): PushVerdict.OUR_BUG,
         (404, "BadPath"): PushVerdict.OUR_BUG,
         (405, "MethodNotAllowed"): PushVerdict.OUR_BUG,

@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -10,6 +9,7 @@ from uuid import UUID
 from ostiary.errors import Malformed, TooLarge
 from ostiary.protocol.mdm.checkin import PushAddress
 from ostiary.secret import Secret
+from ostiary.values import dataclass
 
 LARGEST_PAYLOAD: Final = 4096
 """Bytes of body that APNs takes for a push of type `mdm`."""
@@ -37,12 +37,14 @@ class PushRequest:
     path: Secret
     headers: tuple[tuple[str, str], ...]
     body: Secret
+    apns_id: str
+    """The name under which APNs knows this push; among the headers, too."""
 
 
-def render_push(address: PushAddress, *, expires_at: datetime, apns_id: UUID) -> PushRequest:
+def render_push(address: PushAddress, *, expires_at: datetime, apns_id: UUID | str) -> PushRequest:
     """The push that wakes `address`, stored by APNs until `expires_at` if the device is offline.
 
-    The magic is quoted as JSON demands, so whatever a device sent as its magic is all that the push says.
+    `apns_id` is a UUID, or one written in lower case. The magic is quoted as JSON demands, so whatever a device sent as its magic is all that the push says.
 
     Raises:
         PushTooLarge: the payload exceeds what APNs takes.
@@ -52,6 +54,7 @@ def render_push(address: PushAddress, *, expires_at: datetime, apns_id: UUID) ->
     """
     if not _HEADER_VALUE.fullmatch(address.topic):
         raise PushUnwritable(field="topic")
+    written_id = str(apns_id)
     return PushRequest(
         path=Secret(b"/3/device/" + address.token.reveal().hex().encode("ascii")),
         headers=(
@@ -59,9 +62,10 @@ def render_push(address: PushAddress, *, expires_at: datetime, apns_id: UUID) ->
             ("apns-push-type", "mdm"),
             ("apns-priority", "10"),
             ("apns-expiration", str(int(expires_at.timestamp()))),
-            ("apns-id", str(apns_id)),
+            ("apns-id", written_id),
         ),
         body=Secret(_payload(address.magic)),
+        apns_id=written_id,
     )
 
 
@@ -70,7 +74,8 @@ def _payload(magic: Secret) -> bytes:
         text = magic.reveal().decode("utf-8")
     except UnicodeDecodeError:
         raise PushUnwritable(field="magic") from None
-    payload = _JSON.encode({"mdm": text}).encode("utf-8")
+    # The text alone is quoted by the library: a dictionary takes it ten times as long.
+    payload = f'{{"mdm":{_JSON.encode(text)}}}'.encode()
     if len(payload) > LARGEST_PAYLOAD:
         raise PushTooLarge(size=len(payload), limit=LARGEST_PAYLOAD)
     return payload

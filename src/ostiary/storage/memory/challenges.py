@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
 from ostiary.domain.decision import AuditEntry
-from ostiary.domain.enrollment import Credential, Enrollment, Standing
+from ostiary.domain.enrollment import Credential, Enrollment, EnrollmentKey, Standing
 from ostiary.domain.invitation import Challenge, Invitation, Spend
 from ostiary.domain.token import Fingerprint, KeyedDigest, TokenState, TokenStep
 from ostiary.storage.errors import ChallengeUnknown, ChangeDoesNotFit
@@ -65,6 +66,10 @@ class MemoryChallenges:
     async def add_credential(self, credential: Credential, certificate: bytes) -> None:
         with self._store.writing() as tables:
             _add_credential(tables, credential, certificate)
+
+    async def count_renewals(self, key: EnrollmentKey, *, since: datetime) -> int:
+        issued = [one for one, _ in self._store.tables.credentials.values()]
+        return sum(one.bound.enrollment_key == key and one.issued_at >= since for one in issued)
 
     async def find_renewable(self, fingerprint: Fingerprint) -> Enrollment | None:
         tables = self._store.tables

@@ -52,11 +52,12 @@ def _find(tables: Tables, ask: Ask) -> Snapshot:
 
 def _find_bound(tables: Tables, who: ByCertificate, binding: Binding) -> Snapshot:
     device = tables.enrollments[binding.enrollment_key]
-    channel: Enrollment | None = device
-    if who.channel is not None and who.channel.is_user_channel:
-        users = (row for row in tables.enrollments.values() if row.parent_key == device.key)
-        channel = next((row for row in users if row.id == who.channel.id), None)
-    return Snapshot(binding=binding, device=device, channel=channel)
+    if who.channel is None or not who.channel.is_user_channel:
+        return Snapshot(binding=binding, device=device, channel=device)
+    users = [row for row in tables.enrollments.values() if row.parent_key == device.key]
+    channel = next((row for row in users if row.id == who.channel.id), None)
+    count = len(users) if channel is None else 0
+    return Snapshot(binding=binding, device=device, channel=channel, users=count)
 
 
 def _current(tables: Tables, tenant: TenantId, enrollment_id: EnrollmentId) -> Enrollment | None:

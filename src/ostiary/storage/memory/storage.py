@@ -3,6 +3,7 @@
 from ostiary.storage.memory.challenges import MemoryChallenges
 from ostiary.storage.memory.enrollments import MemoryEnrollments
 from ostiary.storage.memory.push_certificates import MemoryPushCertificates
+from ostiary.storage.memory.retention import MemoryRetention
 from ostiary.storage.memory.store import Store
 from ostiary.storage.memory.wakes import MemoryWakes
 
@@ -16,3 +17,4 @@ class MemoryStorage:
         self.challenges = MemoryChallenges(self._store)
         self.wakes = MemoryWakes(self._store)
         self.push_certificates = MemoryPushCertificates(self._store)
+        self.retention = MemoryRetention(self._store)

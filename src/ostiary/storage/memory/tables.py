@@ -36,6 +36,8 @@ class Tables:
     audit: list[tuple[AuditEntry, bytes]] = field(default_factory=list)
     """With the hash of the chain up to it."""
     last_sequence: int = 0
+    reviews: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
+    """By tenant, holder and kind: the first and the last generation that retention has not looked at."""
 
     def copy(self) -> Self:
         """A second set of dictionaries with the same values."""
@@ -55,4 +57,5 @@ class Tables:
             alerts=dict(self.alerts),
             audit=list(self.audit),
             last_sequence=self.last_sequence,
+            reviews=dict(self.reviews),
         )

@@ -6,6 +6,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from ostiary.domain.decision import Wake
+from ostiary.domain.enrollment import Enrollment
+from ostiary.domain.push_schedule import FURTHEST, PAUSED, UNREACHABLE
+from ostiary.domain.push_target import PushTarget, SealedPush
 from ostiary.domain.token import TokenRecord, TokenState, TokenStep
 from ostiary.ports.storage import DueWake, WakeStep
 from ostiary.storage.memory.store import Store
@@ -22,26 +25,33 @@ class MemoryWakes:
     async def claim(self, now: datetime, *, limit: int, lease: timedelta) -> tuple[DueWake, ...]:
         claimed: list[DueWake] = []
         with self._store.writing() as tables:
+            _bring_back(tables, now)
             for wake in sorted(tables.wakes.values(), key=lambda wake: wake.due_at):
                 if wake.due_at > now or len(claimed) >= limit:
                     break
                 key = wake.enrollment_key
+                if (record := _pushable(tables, wake)) is None:
+                    _pass_by(tables, wake, now)
+                    continue
                 tables.wakes[key] = replace(wake, due_at=now + lease)
                 tables.claimed.add(key)
-                if (record := _pushable(tables, wake)) is not None:
-                    due = DueWake(
-                        enrollment=tables.enrollments[key],
-                        attempt=wake.attempt,
-                        failures=wake.failures,
-                        push_record=record,
-                    )
-                    claimed.append(due)
+                claimed.append(_due(tables, wake, record))
         return tuple(claimed)
 
     async def settle(self, steps: Sequence[WakeStep]) -> None:
         with self._store.writing() as tables:
             for step in steps:
                 _settle(tables, step)
+
+    async def wake_silent(self, now: datetime, *, silent_since: datetime, limit: int) -> int:
+        with self._store.writing() as tables:
+            woken = [
+                Wake(enrollment_key=row.key, due_at=now, failures=1)
+                for row in tables.enrollments.values()
+                if row.key not in tables.wakes and _is_silent(tables, row, silent_since)
+            ][:limit]
+            tables.wakes.update({wake.enrollment_key: wake for wake in woken})
+        return len(woken)
 
     async def next_due_at(self) -> datetime | None:
         tables = self._store.tables
@@ -57,20 +67,63 @@ class MemoryWakes:
         self._store.wake_written.clear()
 
 
+def _bring_back(tables: Tables, now: datetime) -> None:
+    """Let fall due what a clock planned that has been set back since."""
+    for key, wake in tables.wakes.items():
+        if wake.due_at > now + FURTHEST:
+            tables.wakes[key] = replace(wake, due_at=now)
+
+
+def _is_silent(tables: Tables, row: Enrollment, since: datetime) -> bool:
+    heard_at = row.last_seen_at or row.enrolled_at or row.created_at
+    was_pushed = row.pushed_at is not None and row.pushed_at >= since
+    is_device = row.parent_key is None and row.state.is_served
+    is_alive = row.push_dead_since is None and _token_of(tables, row) is not None
+    return is_device and is_alive and heard_at < since and not was_pushed
+
+
+def _pass_by(tables: Tables, wake: Wake, now: datetime) -> None:
+    """Look again later, and by then as one among many."""
+    key = wake.enrollment_key
+    later = PAUSED if _is_paused(tables, tables.enrollments[key]) else UNREACHABLE
+    tables.wakes[key] = replace(wake, due_at=now + later, failures=max(wake.failures, 1))
+    tables.claimed.discard(key)
+
+
+def _due(tables: Tables, wake: Wake, record: TokenRecord) -> DueWake:
+    key = wake.enrollment_key
+    commands = [one for one in tables.commands.values() if one.enrollment_key == key]
+    return DueWake(
+        enrollment=PushTarget.of(tables.enrollments[key]),
+        due_at=wake.due_at,
+        attempt=wake.attempt,
+        failures=wake.failures,
+        has_work=bool(commands),
+        has_new_work=any(one.hand_outs == 0 for one in commands),
+        push_record=SealedPush.of(record),
+    )
+
+
+def _is_paused(tables: Tables, row: Enrollment) -> bool:
+    certificate = tables.push_certificates.get(row.topic)
+    return certificate is not None and certificate.paused_since is not None
+
+
+def _token_of(tables: Tables, row: Enrollment) -> TokenRecord | None:
+    return None if row.push is None else tables.records.get(row.push.record_id)
+
+
 def _pushable(tables: Tables, wake: Wake) -> TokenRecord | None:
     """The push token to use for a wake; None where there is none, it is dead, or its topic paused."""
     row = tables.enrollments[wake.enrollment_key]
     device = row if row.parent_key is None else tables.enrollments[row.parent_key]
-    certificate = tables.push_certificates.get(row.topic)
-    is_paused = certificate is not None and certificate.paused_since is not None
     if (
         not (row.state.is_served and device.state.is_served)
-        or row.push is None
         or row.push_dead_since
-        or is_paused
+        or _is_paused(tables, row)
     ):
         return None
-    return tables.records.get(row.push.record_id)
+    return _token_of(tables, row)
 
 
 def _settle(tables: Tables, step: WakeStep) -> None:

@@ -17,12 +17,13 @@ from ostiary.domain.decision import (
     Supersede,
 )
 from ostiary.domain.enrollment import Enrollment, EnrollmentKey, Standing, State, UserSession
+from ostiary.domain.retention import KEEPING
 from ostiary.domain.token import RecordId, TokenKind, TokenRecord, TokenState, TokenStep
 from ostiary.ports.reports import AlertLine
 from ostiary.storage.audit_chain import FIRST_HASH, next_hash
 from ostiary.storage.errors import ChangeDoesNotFit
 from ostiary.storage.memory.tables import Tables
-from ostiary.storage.wording import cancellation_text
+from ostiary.storage.wording import USER_LEFT, cancellation_text
 
 IN_FORCE: Final = (TokenState.OK, TokenState.CANDIDATE, TokenState.SUSPECT)
 
@@ -37,7 +38,7 @@ def write_change(tables: Tables, change: Change[Any], snapshot: Snapshot) -> Non
         _require_row(tables, binding.enrollment_key)
         tables.bindings[binding.fingerprint] = binding
     for disable in change.disable_users:
-        _disable_users(tables, disable)
+        _disable_users(tables, disable, at)
     for cancel in change.cancel:
         _cancel(tables, cancel, at)
     for step in change.steps:
@@ -64,7 +65,7 @@ def write_change(tables: Tables, change: Change[Any], snapshot: Snapshot) -> Non
     for key in change.drop_wakes:
         tables.wakes.pop(key, None)
     for alert in change.alerts:
-        _raise_alert(tables, alert, at)
+        raise_alert(tables, alert, at)
     if change.audit is not None:
         add_audit(tables, change.audit, at)
 
@@ -90,6 +91,9 @@ def add_record(tables: Tables, record: TokenRecord) -> None:
         default=0,
     )
     tables.records[record.id] = replace(record, generation=generation)
+    if generation > 1 and record.kind in KEEPING:
+        first, _ = tables.reviews.get(place, (generation, generation))
+        tables.reviews[place] = (first, generation)
 
 
 def step_record(tables: Tables, step: TokenStep, at: datetime) -> None:
@@ -163,15 +167,26 @@ def _supersede(tables: Tables, supersede: Supersede, at: datetime) -> None:
             )
 
 
-def _disable_users(tables: Tables, disable: DisableUsers) -> None:
+def _disable_users(tables: Tables, disable: DisableUsers, at: datetime) -> None:
     for row in list(tables.enrollments.values()):
         if row.parent_key != disable.device_key:
             continue
         tables.wakes.pop(row.key, None)
         asked = None if row.session is None else UserSession()
-        if row.state is not State.OUT or row.session != asked:
+        record = None if row.push is None else tables.records.get(row.push.record_id)
+        if record is not None:
+            tables.records[record.id] = replace(
+                record, state=TokenState.RETIRED, cause=USER_LEFT, changed_at=at
+            )
+        if row.state is not State.OUT or row.session != asked or row.push is not None:
             tables.enrollments[row.key] = replace(
-                row, state=State.OUT, session=asked, version=row.version + 1
+                row,
+                state=State.OUT,
+                session=asked,
+                push=None,
+                push_dead_since=None,
+                push_dead_reason=None,
+                version=row.version + 1,
             )
 
 
@@ -231,7 +246,8 @@ def _enqueue(tables: Tables, command: LiveCommand) -> None:
     tables.commands[place] = replace(command, sequence=tables.last_sequence)
 
 
-def _raise_alert(tables: Tables, alert: Alert, at: datetime) -> None:
+def raise_alert(tables: Tables, alert: Alert, at: datetime) -> None:
+    """Raise it, or count it once more."""
     place = (alert.tenant, alert.subject, alert.kind)
     known = tables.alerts.get(place)
     tables.alerts[place] = AlertLine(

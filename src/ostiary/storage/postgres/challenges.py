@@ -1,10 +1,17 @@
 """Invitations and challenges on PostgreSQL; what a challenge was spent for is decided once."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 from ostiary.domain.decision import AuditEntry
-from ostiary.domain.enrollment import Credential, Enrollment, InstalledProfile, Purpose
+from ostiary.domain.enrollment import (
+    Credential,
+    Enrollment,
+    EnrollmentKey,
+    InstalledProfile,
+    Purpose,
+)
 from ostiary.domain.invitation import Challenge, Invitation, Spend
 from ostiary.domain.token import Fingerprint, KeyedDigest, RecordId, TokenState, TokenStep
 from ostiary.storage.errors import ChallengeUnknown, ChangeDoesNotFit
@@ -65,6 +72,9 @@ ADD_CREDENTIAL: Final = """
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 """
 CERTIFICATE: Final = "SELECT certificate FROM credential WHERE fingerprint = $1"
+COUNT_RENEWALS: Final = """
+    SELECT count(*) FROM credential WHERE bound_enrollment = $1 AND issued_at >= $2
+"""  # served by credential_of_enrollment
 RENEWABLE: Final = with_columns("""
     SELECT $enrollment
       FROM binding b JOIN enrollment e ON e.key = b.enrollment_key
@@ -117,6 +127,10 @@ class PostgresChallenges:
 
     async def add_credential(self, credential: Credential, certificate: bytes) -> None:
         await self._pool.transact(lambda session: _add_credential(session, credential, certificate))
+
+    async def count_renewals(self, key: EnrollmentKey, *, since: datetime) -> int:
+        ((number,),) = await self._pool.rows(COUNT_RENEWALS, key, since)
+        return int(number)
 
     async def find_renewable(self, fingerprint: Fingerprint) -> Enrollment | None:
         row = await self._pool.row(RENEWABLE, fingerprint)

@@ -1,4 +1,4 @@
-"""Decisions on PostgreSQL: one statement to load, the rule, one transaction to write; repeated if others were faster."""
+"""Decisions on PostgreSQL: one statement to load, the rule, one statement to write; repeated if others were faster."""
 
 import asyncio
 from collections.abc import Callable, Collection
@@ -12,6 +12,7 @@ from ostiary.domain.token import RecordId, TokenRecord
 from ostiary.errors import Unavailable
 from ostiary.ports.trace import Trace
 from ostiary.storage.errors import ChangeDoesNotFit
+from ostiary.storage.postgres.batches import Batches
 from ostiary.storage.postgres.load import Loaded, load, load_record
 from ostiary.storage.postgres.pool import Pool
 from ostiary.storage.postgres.seen import SeenBuffer
@@ -43,8 +44,10 @@ class PostgresEnrollments:
         trace: Trace,
         wake_written: Callable[[], object],
         seen_within_seconds: float,
+        longest_queue: int,
     ) -> None:
         self._pool = pool
+        self._batches = Batches(pool, longest_queue=longest_queue)
         self._trace = trace
         self._wake_written = wake_written
         self._seen = SeenBuffer()
@@ -60,7 +63,7 @@ class PostgresEnrollments:
         Raises:
             ChangeDoesNotFit: not on fresh state either.
         """
-        change = await self._pool.run(lambda session: self._decide(session, ask, rule))
+        change = await self._decide(ask, rule)
         if change.writes:
             self._trace("committed")
         if change.wakes:
@@ -81,32 +84,54 @@ class PostgresEnrollments:
             self._timer.cancel()
         if self._flush is not None:
             await asyncio.wait([self._flush])
+        await self._batches.close()
         await self.flush_seen()
 
     async def _decide(
-        self, session: Session, ask: Ask, rule: Callable[[Snapshot], Change[AnswerT]]
+        self, ask: Ask, rule: Callable[[Snapshot], Change[AnswerT]]
     ) -> Change[AnswerT]:
+        """Together with whoever else is here; if others were faster, once more alone."""
         overtaken: list[EnrollmentKey] = []
-        for attempt in range(MOST_ATTEMPTS):
-            try:
-                if attempt == 0:
-                    return await self._attempt(session, ask, rule, overtaken)
-                async with session.transaction():
-                    await session.rows(LOCK_ROWS, overtaken)
-                    return await self._attempt(session, ask, rule, overtaken)
-            except ChangeDoesNotFit:
-                if attempt == MOST_ATTEMPTS - 1:
-                    raise
-        raise AssertionError("the last attempt returns or raises")
+        try:
+            return await self._attempt(self._batches, ask, rule, overtaken)
+        except ChangeDoesNotFit:
+            return await self._pool.run(lambda session: self._insist(session, ask, rule, overtaken))
 
-    async def _attempt(
+    async def _insist(
         self,
         session: Session,
         ask: Ask,
         rule: Callable[[Snapshot], Change[AnswerT]],
+        overtaken: list[EnrollmentKey],
+    ) -> Change[AnswerT]:
+        """Decide with the rows locked that the last attempt was shown."""
+        for _ in range(MOST_ATTEMPTS - 2):
+            try:
+                async with session.transaction():
+                    return await self._attempt_locked(session, ask, rule, overtaken)
+            except ChangeDoesNotFit:
+                continue
+        async with session.transaction():
+            return await self._attempt_locked(session, ask, rule, overtaken)
+
+    async def _attempt_locked(
+        self,
+        session: Session,
+        ask: Ask,
+        rule: Callable[[Snapshot], Change[AnswerT]],
+        overtaken: list[EnrollmentKey],
+    ) -> Change[AnswerT]:
+        await session.rows(LOCK_ROWS, overtaken)
+        return await self._attempt(session, ask, rule, overtaken)
+
+    async def _attempt(
+        self,
+        source: Session | Batches,
+        ask: Ask,
+        rule: Callable[[Snapshot], Change[AnswerT]],
         shown: list[EnrollmentKey],
     ) -> Change[AnswerT]:
-        loaded = await load(session, ask, self._seen)
+        loaded = await load(source, ask, self._seen)
         shown[:] = sorted(loaded.turns)
         self._trace("loaded")
         change = rule(loaded.snapshot)
@@ -115,9 +140,21 @@ class PostgresEnrollments:
             self._note_seen(change, ())
             return change
         self._trace("committing")
-        await _write(session, change, loaded)
+        await self._write(source, change, loaded)
         self._note_seen(change, written_rows(change, loaded.snapshot))
         return change
+
+    async def _write(self, source: Session | Batches, change: Change[Any], loaded: Loaded) -> None:
+        """With one statement where that can be; else part by part."""
+        write = write_at_once(change, loaded)
+        if write is not None:
+            ((taken, _),) = await source.rows(write.statement, *write.values)
+            if not taken:
+                raise ChangeDoesNotFit("the row has moved on")
+        elif isinstance(source, Session):
+            await write_change(source, change, loaded)
+        else:
+            await self._pool.run(lambda session: _write_by_parts(session, change, loaded))
 
     def _note_seen(self, change: Change[Any], written: Collection[EnrollmentKey]) -> None:
         if change.seen is None or change.seen in written:
@@ -144,15 +181,6 @@ class PostgresEnrollments:
             _log.warning("last_seen_not_written", channels=len(self._seen))
 
 
-async def _write(session: Session, change: Change[Any], loaded: Loaded) -> None:
-    """With one statement where that can be; else part by part."""
-    write = write_at_once(change, loaded)
-    if write is not None:
-        ((taken,),) = await session.rows(write.statement, *write.values)
-        if not taken:
-            raise ChangeDoesNotFit("the row has moved on")
-    elif session.is_in_transaction:
+async def _write_by_parts(session: Session, change: Change[Any], loaded: Loaded) -> None:
+    async with session.transaction():
         await write_change(session, change, loaded)
-    else:
-        async with session.transaction():
-            await write_change(session, change, loaded)

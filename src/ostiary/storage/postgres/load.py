@@ -9,6 +9,7 @@ from ostiary.domain.command import CommandState, LiveCommand
 from ostiary.domain.decision import Ask, ByCertificate, ByKey, ByName, QueueView, Snapshot, Wake
 from ostiary.domain.enrollment import Enrollment, EnrollmentKey, Standing
 from ostiary.domain.token import Fingerprint, RecordId, TokenKind, TokenRecord
+from ostiary.storage.postgres.batches import RowSource
 from ostiary.storage.postgres.rows import (
     BINDING_COLUMNS,
     COMMAND_COLUMNS,
@@ -31,6 +32,8 @@ RECORD: Final = with_columns(
     "SELECT $token FROM token t WHERE t.id = $1"
 )  # served by the primary key
 
+ALONE: Final = 0
+"""The place of a statement that is asked by itself; in a batch, each has another. (batches.py)"""
 _ROW: Final = (*ENROLLMENT_COLUMNS, "turn")
 _WAKE: Final = ("due_at", "attempt", "failures")
 _POINTED: Final = frozenset({TokenKind.PUSH, TokenKind.UNLOCK, TokenKind.BOOTSTRAP})
@@ -78,19 +81,20 @@ _VALUES: Final[Mapping[str, Callable[[Ask], object]]] = {
     "key": lambda ask: ask.who.key if isinstance(ask.who, ByKey) else None,
     "reported": lambda ask: ask.reported,
     "topic": lambda ask: ask.topic,
+    "place": lambda _: ALONE,
 }
 
 
-async def load(session: Session, ask: Ask, seen: SeenBuffer) -> Loaded:
+async def load(source: RowSource, ask: Ask, seen: SeenBuffer) -> Loaded:
     """What `ask` names. A certificate that is not bound, or contested, is asked after once more, with its rivals."""
     shape = shape_of(ask)
-    loaded = await _load(session, ask, shape, seen)
+    loaded = await _load(source, ask, shape, seen)
     if shape.who is not ByCertificate or shape.is_wide:
         return loaded
     device = loaded.snapshot.device
     if device is not None and device.standing is not Standing.CONTESTED:
         return loaded
-    return await _load(session, ask, shape_of(ask, is_wide=True), seen)
+    return await _load(source, ask, shape_of(ask, is_wide=True), seen)
 
 
 async def load_record(session: Session, record_id: RecordId) -> TokenRecord | None:
@@ -114,9 +118,9 @@ def shape_of(ask: Ask, *, is_wide: bool = False) -> Shape:
     )
 
 
-async def _load(session: Session, ask: Ask, shape: Shape, seen: SeenBuffer) -> Loaded:
+async def _load(source: RowSource, ask: Ask, shape: Shape, seen: SeenBuffer) -> Loaded:
     statement = compose(shape)
-    rows = await session.rows(statement.text, *[_VALUES[name](ask) for name in statement.values])
+    rows = await source.rows(statement.text, *[_VALUES[name](ask) for name in statement.values])
     if not rows:
         return Loaded(snapshot=Snapshot(), turns={}, unbound=None)
     return _Reader(rows, statement.parts, seen).read(shape, ask)
@@ -137,6 +141,11 @@ class _Composer:
         if name not in self.names:
             self.names.append(name)
         return f"${self.names.index(name) + 1}::text"
+
+    def place(self) -> str:
+        """The placeholder of the place in a batch: the last value, and the last column."""
+        self.names.append("place")
+        return f"${len(self.names)}::int4"
 
     def show(self, part: str, columns: str, width: int) -> None:
         self.columns.append(columns)
@@ -167,6 +176,7 @@ def compose(shape: Shape) -> Statement:
     if shape.is_wide:
         _show_relationships(made, shape)
         base, condition = f"(SELECT 1) one LEFT JOIN ({base}) ON {condition}", "true"
+    made.show("place", made.place(), 1)
     text = f"SELECT {', '.join(made.columns)} FROM {base} {' '.join(made.joins)} WHERE {condition}"  # noqa: S608 - made of constants
     return Statement(text=text, values=tuple(made.names), parts=made.parts)
 
@@ -181,6 +191,12 @@ def _whom(made: _Composer, shape: Shape) -> tuple[str, str]:
             # served by enrollment_user
             made.joins.append(
                 f"LEFT JOIN enrollment u ON u.parent_key = d.key AND u.id = {made.value('user_id')}"
+            )
+            made.show(
+                "users",
+                "CASE WHEN u.key IS NULL THEN (SELECT count(*) FROM enrollment n"
+                " WHERE n.parent_key = d.key) ELSE 0 END",
+                1,
             )
         found = f"b.fingerprint = {made.value('fingerprint')}"
         return "binding b JOIN enrollment d ON d.key = b.enrollment_key", found
@@ -288,6 +304,7 @@ class _Reader:
             queue=self._queue() if "queue" in self._parts else (),
             has_deferred=channel is not None and self._flag("deferred"),
             wake=None if channel is None else self._wake(channel),
+            users=self._users(),
             token=None if token is None else token_from(token),
             topic_is_held=self._flag("held"),
         )
@@ -306,6 +323,10 @@ class _Reader:
     def _flag(self, part: str) -> bool:
         place = self._parts.get(part)
         return place is not None and bool(self._first[place.start])
+
+    def _users(self) -> int:
+        place = self._parts.get("users")
+        return 0 if place is None else int(self._first[place.start])
 
     def _enrollment(self, row: Row | None) -> Enrollment | None:
         if row is None:

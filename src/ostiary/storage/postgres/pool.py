@@ -1,6 +1,7 @@
 """A fixed number of connections and a bounded queue before them; both mend themselves when the database comes back."""
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
@@ -27,8 +28,16 @@ HOT: Final = {
     "enable_sort": "off",
     "synchronous_commit": "on",
     "statement_timeout": "10s",
-    "lock_timeout": "5s",
-    "idle_in_transaction_session_timeout": "30s",
+    # Others of the same batch wait with whoever waits for a row.
+    "lock_timeout": "1s",
+    # A node that was stopped in the middle of a transaction holds its rows no longer than this; none of ours waits for
+    # anything but the database between two statements.
+    "idle_in_transaction_session_timeout": "10s",
+    # A node that vanished without a word is noticed by the server, too, and gives back its connections.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "15s",
     "timezone": "UTC",
 }
 REPORTS: Final = {
@@ -46,6 +55,13 @@ PLANS_LAST_SECONDS: Final = 20.0
 """The server keeps a plan until a table is analysed anew, a minute after a burst at the earliest; so we ask for new
 ones. On an empty table all plans cost the same, and any may have been chosen."""
 _CONNECT_SECONDS: Final = 5.0
+_SILENCE: Final = (
+    (socket.TCP_KEEPIDLE, 5),
+    (socket.TCP_KEEPINTVL, 2),
+    (socket.TCP_KEEPCNT, 3),
+    (socket.TCP_USER_TIMEOUT, 10_000),
+)
+"""Seconds of quiet before a probe, between probes, how many; milliseconds that what we sent may go unheard. Linux."""
 _MOST_ATTEMPTS: Final = 5
 
 
@@ -179,15 +195,14 @@ class Pool:
         return session
 
     async def _prepare_once(self, session: Session) -> None:
-        async with self._preparing:
-            if self._prepare is None:
-                return
-            try:
-                await self._prepare(session)
-            except BaseException:
-                session.end()
-                raise
-            self._prepare = None
+        try:
+            async with self._preparing:
+                if self._prepare is not None:
+                    await self._prepare(session)
+                    self._prepare = None
+        except BaseException:
+            session.end()
+            raise
 
     def _give_back(self, session: Session) -> None:
         if not session.is_usable or self._is_closed:
@@ -227,23 +242,52 @@ class Pool:
 async def open_session(
     address: PostgresAddress, settings: dict[str, str], *, timeout_seconds: float
 ) -> Session:
-    """A fresh connection. Raises `StorageFailed` if there is none to be had."""
+    """A fresh connection to the first server that fits. Raises `StorageFailed` if there is none to be had."""
+    trouble: Exception | None = None
+    for url in address.urls:
+        try:
+            connection = await _connect(url, address, settings, timeout_seconds)
+        except (asyncpg.PostgresError, *NO_ANSWER) as error:
+            trouble = error
+            continue
+        address.note_answer(url)
+        _notice_silence(connection)
+        return Session(connection, is_direct=address.is_direct, timeout_seconds=timeout_seconds)
+    raise StorageFailed("the database cannot be reached") from trouble
+
+
+async def _connect(
+    url: str, address: PostgresAddress, settings: dict[str, str], timeout_seconds: float
+) -> "asyncpg.Connection[Any]":
     # A cache of any size is what makes the driver name a statement, so that the server keeps it.
     how: dict[str, Any] = (
         {"server_settings": settings, "statement_cache_size": 100}
         if address.is_direct
         else {"statement_cache_size": 0}
     )
-    try:
-        connection = await asyncpg.connect(
-            address.url,
-            timeout=min(_CONNECT_SECONDS, timeout_seconds),
-            command_timeout=timeout_seconds,
-            **how,
-        )
-    except (asyncpg.PostgresError, *NO_ANSWER) as error:
-        raise StorageFailed("the database cannot be reached") from error
-    return Session(connection, is_direct=address.is_direct, timeout_seconds=timeout_seconds)
+    connection: asyncpg.Connection[Any] = await asyncpg.connect(
+        url,
+        timeout=min(_CONNECT_SECONDS, timeout_seconds),
+        command_timeout=timeout_seconds,
+        target_session_attrs=address.role,
+        **how,
+    )
+    return connection
+
+
+def _notice_silence(connection: "asyncpg.Connection[Any]") -> None:
+    """Let the kernel end the connection once the other side says nothing any more, not even that it heard us.
+
+    Packets that are dropped, by a firewall or with a machine that lost its power, end no connection by themselves;
+    one that only listens would wait for hours.
+    """
+    transport = connection._transport  # type: ignore[attr-defined]  # the driver offers no other way to its socket
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _SILENCE:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def _close(session: Session) -> None:

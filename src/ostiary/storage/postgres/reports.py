@@ -35,6 +35,12 @@ FIND_ENROLLMENTS: Final = with_columns("""
               coalesce(p.created_at, e.created_at) DESC, coalesce(p.key, e.key),
               e.parent_key IS NOT NULL, e.id
 """)  # served by enrollment_by_id and enrollment_user
+LIST_PUSH_DEAD: Final = with_columns("""
+    SELECT $enrollment FROM enrollment e
+     WHERE e.tenant = $1 AND e.push_dead_since IS NOT NULL AND e.key > $2
+       AND e.state IN ('enrolled', 'renewing')
+     ORDER BY e.key LIMIT $3
+""")  # served by enrollment_push_dead
 LIST_BINDINGS: Final = with_columns("""
     SELECT $binding
       FROM enrollment e JOIN binding b ON b.enrollment_key = e.key
@@ -94,9 +100,12 @@ LIST_ALERTS: Final = """
      WHERE tenant = $1 ORDER BY last_at DESC, subject, kind LIMIT $2
 """
 COUNT_ENROLLMENTS: Final = """
-    SELECT type, state, count(*) FROM enrollment GROUP BY type, state
-"""  # served by enrollment_figures
-COUNT_TOKENS: Final = "SELECT kind, state, count(*) FROM token GROUP BY kind, state"
+    SELECT type, state, sum(number) FROM enrollment_count
+     GROUP BY type, state HAVING sum(number) > 0
+"""  # kept as deltas: as many rows as kinds, and what a worker has not folded yet
+COUNT_TOKENS: Final = """
+    SELECT kind, state, sum(number) FROM token_count GROUP BY kind, state HAVING sum(number) > 0
+"""  # kept as deltas
 COUNT_LIVE: Final = "SELECT count(*) FROM command"
 COUNT_WAKES: Final = "SELECT count(*) FROM wake"
 COUNT_DEAD: Final = "SELECT count(*) FROM enrollment WHERE push_dead_since IS NOT NULL"
@@ -128,6 +137,12 @@ class PostgresReports:
         self, tenant: TenantId, enrollment_id: EnrollmentId
     ) -> tuple[Enrollment, ...]:
         rows = await self._pool.rows(FIND_ENROLLMENTS, tenant, enrollment_id)
+        return tuple(enrollment_from(row) for row in rows)
+
+    async def list_push_dead(
+        self, tenant: TenantId, *, limit: int, after: str | None
+    ) -> tuple[Enrollment, ...]:
+        rows = await self._pool.rows(LIST_PUSH_DEAD, tenant, after or "", limit)
         return tuple(enrollment_from(row) for row in rows)
 
     async def list_bindings(
@@ -190,12 +205,12 @@ async def _count(session: Session) -> Counts:
         enrollments = await session.rows(COUNT_ENROLLMENTS)
         tokens = await session.rows(COUNT_TOKENS)
         return Counts(
-            enrollments={(type_, state): number for type_, state, number in enrollments},
+            enrollments={(type_, state): int(number) for type_, state, number in enrollments},
             live_commands=await figure(COUNT_LIVE),
             wakes=await figure(COUNT_WAKES),
             push_dead=await figure(COUNT_DEAD),
             alerts=await figure(COUNT_ALERTS),
-            tokens={(kind, state): number for kind, state, number in tokens},
+            tokens={(kind, state): int(number) for kind, state, number in tokens},
         )
 
 

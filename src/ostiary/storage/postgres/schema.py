@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Final
 
 from ostiary.errors import Unavailable
-from ostiary.storage.errors import SchemaAltered, SchemaTooNew
+from ostiary.storage.errors import DatabaseMissing, SchemaAltered, SchemaTooNew
 from ostiary.storage.postgres.pool import APPLICATION
 from ostiary.storage.postgres.session import Session
 
@@ -84,23 +84,37 @@ async def migrate(
         SchemaAltered: a step that we know by name had another text.
         OtherNodesRun: a `before` step stands behind an `after` step that has to wait.
     """
-    known = {step.name: step for step in migrations}
     ((has_any,),) = await session.rows(HAS_MIGRATIONS)
-    if has_any and not _pending(await _applied(session, known), migrations):
+    if has_any and not _pending(await _applied(session, migrations), migrations):
         return ()
     async with session.transaction():
-        await session.script(LOCK_SCHEMA)
-        await session.script(CREATE_MIGRATION)
-        pending = _pending(await _applied(session, known), migrations)
-        if any(step.is_after for step in pending) and await _others_run(session):
-            pending = _before_only(pending)
-        for step in pending:
-            await session.script(step.script)
-            await session.run(ADD_MIGRATION, step.name, step.checksum, now)
-        return tuple(step.name for step in pending)
+        return await migrate_within(session, now, migrations)
 
 
-async def _applied(session: Session, known: dict[str, Migration]) -> set[str]:
+async def demand_schema(session: Session) -> None:
+    """Raises DatabaseMissing if no step was ever taken here: an empty database in place of a lost one would know no device."""
+    ((has_any,),) = await session.rows(HAS_MIGRATIONS)
+    if not has_any:
+        raise DatabaseMissing("The PostgreSQL database is empty; this installation had one.")
+
+
+async def migrate_within(
+    session: Session, now: datetime, migrations: Sequence[Migration]
+) -> tuple[str, ...]:
+    """As `migrate`, in the transaction that is open already."""
+    await session.script(LOCK_SCHEMA)
+    await session.script(CREATE_MIGRATION)
+    pending = _pending(await _applied(session, migrations), migrations)
+    if any(step.is_after for step in pending) and await _others_run(session):
+        pending = _before_only(pending)
+    for step in pending:
+        await session.script(step.script)
+        await session.run(ADD_MIGRATION, step.name, step.checksum, now)
+    return tuple(step.name for step in pending)
+
+
+async def _applied(session: Session, migrations: Sequence[Migration]) -> set[str]:
+    known = {step.name: step for step in migrations}
     applied: dict[str, str] = dict(await session.rows(APPLIED_MIGRATIONS))
     for name, checksum in applied.items():
         step = known.get(name)

@@ -1,7 +1,7 @@
 """One connection: prepared statements, transactions, and what the driver raises, said in our words."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -86,6 +86,21 @@ class Session:
                 return await self._connection.fetch(statement, *escaped)
             prepared = self._statements.get(statement) or await self._prepare(statement)
             return await prepared.fetch(*escaped, timeout=self.timeout_seconds)
+        except BaseException as error:
+            if (said := self._judge(error)) is None:
+                raise
+            raise said from error
+
+    async def many(self, statement: str, values: Sequence[Sequence[Any]]) -> list[Row]:
+        """All rows that the statement gives for each of several values: one way there and back, all or nothing."""
+        if len(values) == 1:
+            return await self.rows(statement, *values[0])
+        escaped = [escape_all(some) for some in values]
+        try:
+            if not self._is_direct:
+                return await self._connection.fetchmany(statement, escaped)
+            prepared = self._statements.get(statement) or await self._prepare(statement)
+            return await prepared.fetchmany(escaped, timeout=self.timeout_seconds)
         except BaseException as error:
             if (said := self._judge(error)) is None:
                 raise

@@ -14,7 +14,13 @@ from ostiary.storage.postgres.enrollments import PostgresEnrollments
 from ostiary.storage.postgres.pool import HOT, REPORTS, Pool
 from ostiary.storage.postgres.push_certificates import PostgresPushCertificates
 from ostiary.storage.postgres.reports import PostgresReports
-from ostiary.storage.postgres.schema import Migration, migrate, shipped_migrations
+from ostiary.storage.postgres.retention import PostgresRetention
+from ostiary.storage.postgres.schema import (
+    Migration,
+    demand_schema,
+    migrate,
+    shipped_migrations,
+)
 from ostiary.storage.postgres.session import Session
 from ostiary.storage.postgres.settings import PostgresKeyEpochs, PostgresPolicies
 from ostiary.storage.postgres.wakes import PostgresWakes
@@ -37,8 +43,11 @@ class PostgresStorage:
         longest_queue: int,
         wait_seconds: float,
         migrations: Sequence[Migration],
+        create: bool,
     ) -> None:
         async def prepare(session: Session) -> None:
+            if not create:
+                await demand_schema(session)
             await migrate(session, clock.now(), migrations)
 
         self._pool = Pool(
@@ -67,6 +76,7 @@ class PostgresStorage:
             trace=trace,
             wake_written=self._bell.ring,
             seen_within_seconds=seen_within_seconds,
+            longest_queue=longest_queue,
         )
         self.challenges = PostgresChallenges(self._pool)
         self.wakes = PostgresWakes(self._pool, self._bell)
@@ -75,6 +85,7 @@ class PostgresStorage:
         self.epochs = PostgresKeyEpochs(self._pool)
         self.policies = PostgresPolicies(self._pool, clock)
         self.reports = PostgresReports(self._reporters)
+        self.retention = PostgresRetention(self._pool, self._reporters)
 
     async def check(self) -> None:
         """Raise `StorageFailed` unless the database can be reached and read."""
@@ -111,11 +122,12 @@ def open_postgres(
     longest_queue: int = 2048,
     wait_seconds: float = 10.0,
     migrations: Sequence[Migration] | None = None,
+    create: bool = True,
 ) -> PostgresStorage:
     """The storage at this URL. It connects, and brings the schema up to date, when it is first asked for anything.
 
     Any number of nodes may have it open. What its first use may raise beside the port's errors:
-    SchemaTooNew, SchemaAltered, OtherNodesRun.
+    SchemaTooNew, SchemaAltered, OtherNodesRun; and DatabaseMissing if it has no schema at all and none is to be made.
 
     Raises:
         UnusableDatabaseUrl: it is no URL of PostgreSQL's.
@@ -129,4 +141,5 @@ def open_postgres(
         longest_queue=longest_queue,
         wait_seconds=wait_seconds,
         migrations=shipped_migrations() if migrations is None else migrations,
+        create=create,
     )

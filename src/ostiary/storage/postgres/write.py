@@ -27,6 +27,7 @@ from ostiary.storage.postgres.write_commands import (
 )
 from ostiary.storage.postgres.write_news import add_audit, drop_wake, save_alert, save_wake
 from ostiary.storage.postgres.write_tokens import add_record, prove_record, step_record
+from ostiary.storage.wording import USER_LEFT
 
 
 def assignments(*, after: int = 0) -> str:
@@ -83,12 +84,18 @@ DROP_USER_WAKES: Final = """
     DELETE FROM wake
      WHERE enrollment_key IN (SELECT key FROM enrollment WHERE parent_key = $1)
 """  # served by enrollment_user
+RETIRE_USER_PUSHES: Final = """
+    UPDATE token SET state = 'retired', cause = $1, changed_at = $2
+     WHERE id = ANY(ARRAY(SELECT push_record FROM enrollment WHERE parent_key = $3))
+"""  # served by enrollment_user and the primary key
 DISABLE_USERS: Final = """
     UPDATE enrollment
        SET state = 'out', session_nonce = NULL, session_token = NULL,
-           version = version + 1, turn = turn + 1
+           push_record = NULL, push_digest = NULL, push_received_at = NULL, push_arrived_at = NULL,
+           push_dead_since = NULL, push_dead_reason = NULL, version = version + 1, turn = turn + 1
      WHERE parent_key = $1
-       AND (state <> 'out' OR session_nonce IS NOT NULL OR session_token IS NOT NULL)
+       AND (state <> 'out' OR session_nonce IS NOT NULL OR session_token IS NOT NULL
+            OR push_record IS NOT NULL)
 """  # served by enrollment_user
 
 
@@ -101,7 +108,7 @@ async def write_change(session: Session, change: Change[Any], loaded: Loaded) ->
         await _supersede(session, supersede, at)
     await _bind(session, change.bind, loaded.unbound)
     for disable in change.disable_users:
-        await _disable_users(session, disable)
+        await _disable_users(session, disable, at)
     for cancel in change.cancel:
         await cancel_commands(session, cancel, at)
     for step in change.steps:
@@ -190,6 +197,7 @@ async def _bind(
         await session.run(ADD_BINDING if is_new else SAVE_BINDING, *binding_values(binding))
 
 
-async def _disable_users(session: Session, disable: DisableUsers) -> None:
+async def _disable_users(session: Session, disable: DisableUsers, at: datetime) -> None:
     await session.run(DROP_USER_WAKES, disable.device_key)
+    await session.run(RETIRE_USER_PUSHES, USER_LEFT, at, disable.device_key)
     await session.run(DISABLE_USERS, disable.device_key)

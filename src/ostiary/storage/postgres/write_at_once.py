@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ostiary.domain.decision import Change
 from ostiary.domain.enrollment import Enrollment, EnrollmentKey
-from ostiary.storage.postgres.load import Loaded
+from ostiary.storage.postgres.load import ALONE, Loaded
 from ostiary.storage.postgres.rows import (
     COMMAND_COLUMNS,
     ENROLLMENT_COLUMNS,
@@ -47,7 +47,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One statement with its values; it gives 1, or 0 if the turn was another's."""
+    """One statement with its values; it gives 1, or 0 if the turn was another's, and its place in a batch."""
 
     statement: str
     values: list[Any]
@@ -162,6 +162,7 @@ def _values(
         values += command_values(command)
     for wake in change.wakes:
         values += (wake.due_at, wake.attempt, wake.failures)
+    values.append(ALONE)
     return values
 
 
@@ -201,12 +202,13 @@ def compose(shape: Shape) -> str:
         )
     if shape.drops:
         made.add("calmed", "DELETE FROM wake w USING taken WHERE w.enrollment_key = taken.key")
-    answer = "SELECT count(*) FROM taken"
+    (place,) = made.next(1)
+    answer = f"SELECT (SELECT count(*) FROM taken), {place}::int4"  # noqa: S608 - made of constants
     if made.counted:
         answer = (
             "SELECT CASE WHEN NOT EXISTS (SELECT FROM taken) THEN 0"  # noqa: S608 - made of constants
             f" WHEN {' + '.join(made.counted)} = {len(made.counted)} THEN 1"
-            " ELSE ostiary_misfit() END"
+            f" ELSE ostiary_misfit() END, {place}::int4"
         )
     return f"WITH {', '.join(made.parts)} {answer}"
 

@@ -1,10 +1,18 @@
 """Invitations and challenges on SQLite; what a challenge was spent for is decided once."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 from ostiary.domain.decision import AuditEntry
-from ostiary.domain.enrollment import Bound, Credential, Enrollment, InstalledProfile, Purpose
+from ostiary.domain.enrollment import (
+    Bound,
+    Credential,
+    Enrollment,
+    EnrollmentKey,
+    InstalledProfile,
+    Purpose,
+)
 from ostiary.domain.invitation import Challenge, Invitation, Spend
 from ostiary.domain.token import Fingerprint, KeyedDigest, RecordId, TokenState, TokenStep
 from ostiary.storage.errors import ChallengeUnknown, ChangeDoesNotFit
@@ -62,6 +70,9 @@ ADD_CREDENTIAL: Final = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 CERTIFICATE: Final = "SELECT certificate FROM credential WHERE fingerprint = ?"
+COUNT_RENEWALS: Final = """
+    SELECT count(*) FROM credential WHERE bound_enrollment = ? AND issued_at >= ?
+"""  # served by credential_of_enrollment
 RENEWABLE: Final = with_columns("""
     SELECT $enrollment
       FROM binding b JOIN enrollment e ON e.key = b.enrollment_key
@@ -119,6 +130,13 @@ class SqliteChallenges:
         await self._engine.run(
             lambda transaction: _add_credential(transaction, credential, certificate)
         )
+
+    async def count_renewals(self, key: EnrollmentKey, *, since: datetime) -> int:
+        def work(transaction: Transaction) -> int:
+            ((number,),) = transaction.read(COUNT_RENEWALS, (key, micros(since)))
+            return int(number)
+
+        return await self._engine.run(work)
 
     async def find_renewable(self, fingerprint: Fingerprint) -> Enrollment | None:
         def work(transaction: Transaction) -> Enrollment | None:

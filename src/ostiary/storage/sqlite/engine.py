@@ -88,7 +88,10 @@ class Engine:
         trace: Trace = no_trace,
         longest_queue: int = 2048,
         largest_batch: int = 256,
+        inspect: Callable[[sqlite3.Connection], None] = lambda _: None,
     ) -> None:
+        self._inspect = inspect
+        """Called in the commit thread after each COMMIT: what it raises, everybody in the batch is told."""
         self._connect = connect
         self._connection: sqlite3.Connection | None = connect()
         self._trace = trace
@@ -249,6 +252,7 @@ class Engine:
         self._trace("committing")
         if self._connection is not None:
             self._connection.execute(COMMIT)
+            self._inspect(self._connection)
 
     def _finish_commit(self, error: BaseException | None) -> None:
         self._is_committing = False

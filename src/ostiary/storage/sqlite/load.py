@@ -45,6 +45,9 @@ USER_ROW: Final = with_columns(f"""
       FROM enrollment e LEFT JOIN wake w ON w.enrollment_key = e.key
      WHERE e.parent_key = ? AND e.id = ?
 """)  # noqa: S608 - made of constants; served by enrollment_user
+COUNT_USERS: Final = """
+    SELECT count(*) FROM enrollment WHERE parent_key = ?
+"""  # served by enrollment_user
 CURRENT_ROW: Final = with_columns(f"""
     SELECT {_CHANNEL}
       FROM enrollment e LEFT JOIN wake w ON w.enrollment_key = e.key
@@ -102,6 +105,7 @@ class _Found:
     channel: Enrollment | None = None
     wake: Wake | None = None
     has_live: bool = False
+    users: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,7 @@ def load(transaction: Transaction, ask: Ask, seen: SeenBuffer) -> Snapshot:
         queue=queue.commands,
         has_deferred=queue.has_deferred,
         wake=found.wake,
+        users=found.users,
         token=_load_pointed(transaction, ask, found.device),
         topic_is_held=ask.topic is not None
         and transaction.read(TOPIC_IS_HELD, (ask.topic, found.tenant)).fetchone() is not None,
@@ -184,6 +189,8 @@ def _find_by_certificate(transaction: Transaction, who: ByCertificate, seen: See
         user = transaction.read(USER_ROW, (found.device.key, channel.id)).fetchone()
         if user is not None:
             _take_channel(found, user, seen)
+        else:
+            found.users = transaction.read(COUNT_USERS, (found.device.key,)).fetchone()[0]
     if found.device_id is None and found.device is not None:
         found.device_id = found.device.id
     return found

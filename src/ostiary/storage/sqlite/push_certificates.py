@@ -10,6 +10,7 @@ from ostiary.protocol.mdm.checkin import Topic
 from ostiary.storage.errors import ChangeDoesNotFit
 from ostiary.storage.ledger import push_certificate_record
 from ostiary.storage.sqlite.engine import Engine, Transaction
+from ostiary.storage.sqlite.readers import Readers
 from ostiary.storage.sqlite.rows import Row, micros, moment, moment_or_none
 from ostiary.storage.sqlite.write_news import add_audit
 from ostiary.storage.sqlite.write_tokens import add_record, supersede_older
@@ -49,14 +50,15 @@ DROP_PENDING_KEY: Final = "DELETE FROM pending_push_key WHERE record_id = ?"
 SERVED_BY_TOPIC: Final = """
     SELECT topic, count(*) FROM enrollment
      WHERE tenant = ? AND state IN ('enrolled', 'renewing') GROUP BY topic
-"""  # served by enrollment_figures
+"""  # walks through enrollment_figures, in a reader's thread
 
 
 class SqlitePushCertificates:
-    """The push certificates on one engine."""
+    """The push certificates on one engine; what walks through the fleet is read beside it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, readers: Readers) -> None:
         self._engine = engine
+        self._readers = readers
 
     async def save_push_certificate(
         self,
@@ -128,10 +130,8 @@ class SqlitePushCertificates:
         await self._engine.run(work)
 
     async def count_enrollments_by_topic(self, tenant: TenantId) -> dict[Topic, int]:
-        def work(transaction: Transaction) -> dict[Topic, int]:
-            return dict(transaction.read(SERVED_BY_TOPIC, (tenant,)).fetchall())
-
-        return await self._engine.run(work)
+        rows = await self._readers.run(lambda read: read(SERVED_BY_TOPIC, (tenant,)).fetchall())
+        return dict(rows)
 
 
 def _values(certificate: PushCertificate) -> Row:

@@ -35,6 +35,12 @@ FIND_ENROLLMENTS: Final = with_columns("""
               coalesce(p.created_at, e.created_at) DESC, coalesce(p.key, e.key),
               e.parent_key IS NOT NULL, e.id
 """)  # served by enrollment_by_id and enrollment_user
+LIST_PUSH_DEAD: Final = with_columns("""
+    SELECT $enrollment FROM enrollment e
+     WHERE e.tenant = ?1 AND e.push_dead_since IS NOT NULL AND e.key > ?2
+       AND e.state IN ('enrolled', 'renewing')
+     ORDER BY e.key LIMIT ?3
+""")  # served by enrollment_push_dead
 LIST_BINDINGS: Final = with_columns("""
     SELECT $binding
       FROM enrollment e JOIN binding b ON b.enrollment_key = e.key
@@ -45,9 +51,16 @@ LIST_LIVE: Final = """
     SELECT c.uuid, e.id, c.request_type, c.state, c.queued_at, c.sent_at, NULL, c.hand_outs,
            c.source, NULL
       FROM command c JOIN enrollment e ON e.key = c.enrollment_key
-     WHERE e.tenant = ?1 AND (?2 IS NULL OR e.id = ?2)
+     WHERE e.tenant = ?1 AND e.id = ?2
      ORDER BY c.state <> 'sent', c.priority, c.sequence LIMIT ?3
-"""
+"""  # served by enrollment_by_id and command_by_turn
+LIST_ALL_LIVE: Final = """
+    SELECT c.uuid, e.id, c.request_type, c.state, c.queued_at, c.sent_at, NULL, c.hand_outs,
+           c.source, NULL
+      FROM command c JOIN enrollment e ON e.key = c.enrollment_key
+     WHERE e.tenant = ?1
+     ORDER BY c.state <> 'sent', c.priority, c.sequence LIMIT ?2
+"""  # walks through all that is queued
 LIST_CLOSED: Final = """
     SELECT c.uuid, e.id, c.request_type, c.state, c.queued_at, NULL, c.closed_at, c.hand_outs,
            c.source, c.result
@@ -64,13 +77,13 @@ LIST_ALL_CLOSED: Final = """
 """  # CROSS JOIN keeps the order of tables: newest first by the primary key, until the limit
 LIST_TOKENS: Final = with_columns("""
     SELECT $public_token FROM token t
-     WHERE t.tenant = ?1 AND t.id > ?2
+     WHERE +t.tenant = ?1 AND t.id > ?2
        AND (NOT ?3 OR t.state NOT IN ('superseded', 'retired', 'revoked'))
      ORDER BY t.id LIMIT ?4
-""")  # served by the primary key
+""")  # served by the primary key; without the + SQLite would sort the tenant's whole ledger for each page
 LIST_TOKENS_OF_KIND: Final = with_columns("""
     SELECT $public_token FROM token t
-     WHERE t.tenant = ?1 AND t.id > ?2 AND t.kind = ?5
+     WHERE +t.tenant = ?1 AND t.id > ?2 AND t.kind = ?5
        AND (NOT ?3 OR t.state NOT IN ('superseded', 'retired', 'revoked'))
      ORDER BY t.id LIMIT ?4
 """)  # served by the primary key: a kind that devices bring is never far
@@ -83,18 +96,17 @@ LIST_TOKENS_OF_RARE_KIND: Final = with_columns("""
      ORDER BY t.id LIMIT ?4
 """)  # served by token_rare_kind
 TOKEN_HISTORY: Final = with_columns("""
+    SELECT $public_token FROM token t WHERE t.tenant = ?1 AND t.holder = ?2
+     UNION ALL
     SELECT $public_token FROM token t
-     WHERE t.tenant = ?1
-       AND (t.holder = ?2 OR (t.holder > ?2 || ':' AND t.holder < ?2 || ';'))
-     ORDER BY t.holder, t.kind, t.generation
-""")  # served by token_generation; a user channel's id is the device's, a colon, the user
+     WHERE t.tenant = ?1 AND t.holder > ?2 || ':' AND t.holder < ?2 || ';'
+     ORDER BY holder, kind, generation
+""")  # served by token_generation; with OR it would walk the tenant's whole ledger. A user channel's id is the device's, a colon, the user
 LIST_ALERTS: Final = """
     SELECT tenant, subject, kind, sentence, count, first_at, last_at FROM alert
-     WHERE tenant = ? ORDER BY last_at DESC, subject, kind LIMIT ?
-"""
-COUNT_ENROLLMENTS: Final = """
-    SELECT type, state, count(*) FROM enrollment GROUP BY type, state
-"""  # served by enrollment_figures
+     WHERE +tenant = ? ORDER BY last_at DESC, subject, kind LIMIT ?
+"""  # served by alert_by_last; without the + SQLite would sort all of the tenant's
+COUNT_ENROLLMENTS: Final = "SELECT type, state, number FROM enrollment_count WHERE number > 0"
 COUNT_TOKENS: Final = "SELECT kind, state, number FROM token_count WHERE number > 0"
 COUNT_LIVE: Final = "SELECT count(*) FROM command"
 COUNT_WAKES: Final = "SELECT count(*) FROM wake"
@@ -127,6 +139,12 @@ class SqliteReports:
         rows = await self._rows(FIND_ENROLLMENTS, tenant, enrollment_id)
         return tuple(enrollment_from(row) for row in rows)
 
+    async def list_push_dead(
+        self, tenant: TenantId, *, limit: int, after: str | None
+    ) -> tuple[Enrollment, ...]:
+        rows = await self._rows(LIST_PUSH_DEAD, tenant, after or "", limit)
+        return tuple(enrollment_from(row) for row in rows)
+
     async def list_bindings(
         self, tenant: TenantId, enrollment_id: EnrollmentId
     ) -> tuple[Binding, ...]:
@@ -137,7 +155,10 @@ class SqliteReports:
         self, tenant: TenantId, enrollment_id: EnrollmentId | None, *, live_only: bool, limit: int
     ) -> tuple[CommandLine, ...]:
         def work(read: Read) -> list[Row]:
-            rows = read(LIST_LIVE, (tenant, enrollment_id, limit)).fetchall()
+            if enrollment_id is None:
+                rows = read(LIST_ALL_LIVE, (tenant, limit)).fetchall()
+            else:
+                rows = read(LIST_LIVE, (tenant, enrollment_id, limit)).fetchall()
             left = 0 if live_only else limit - len(rows)
             if left and enrollment_id is None:
                 rows += read(LIST_ALL_CLOSED, (tenant, left)).fetchall()

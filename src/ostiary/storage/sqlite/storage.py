@@ -19,9 +19,11 @@ from ostiary.storage.sqlite.enrollments import SqliteEnrollments
 from ostiary.storage.sqlite.push_certificates import SqlitePushCertificates
 from ostiary.storage.sqlite.readers import Readers
 from ostiary.storage.sqlite.reports import SqliteReports
+from ostiary.storage.sqlite.retention import SqliteRetention
 from ostiary.storage.sqlite.schema import Migration, migrate, shipped_migrations
 from ostiary.storage.sqlite.settings import SqliteKeyEpochs, SqlitePolicies
 from ostiary.storage.sqlite.wakes import SqliteWakes
+from ostiary.storage.sqlite.watch import FileWatch
 
 
 class SqliteStorage:
@@ -32,6 +34,7 @@ class SqliteStorage:
         engine: Engine,
         lock: StoreLock,
         readers: Readers,
+        watch: FileWatch,
         *,
         clock: Clock,
         trace: Trace,
@@ -40,6 +43,7 @@ class SqliteStorage:
         self._engine = engine
         self._lock = lock
         self._readers = readers
+        self._watch = watch
         wake_written = asyncio.Event()
         self.enrollments = SqliteEnrollments(
             engine,
@@ -49,16 +53,18 @@ class SqliteStorage:
         )
         self.challenges = SqliteChallenges(engine)
         self.wakes = SqliteWakes(engine, readers, wake_written)
-        self.push_certificates = SqlitePushCertificates(engine)
+        self.push_certificates = SqlitePushCertificates(engine, readers)
         self.api_tokens = SqliteApiTokens(engine)
         self.epochs = SqliteKeyEpochs(engine)
         self.policies = SqlitePolicies(engine, clock)
         self.reports = SqliteReports(readers)
+        self.retention = SqliteRetention(engine, readers)
 
     async def check(self) -> None:
-        """Raise `StorageFailed` unless the writer lives and the file can be read."""
+        """Raise `StorageFailed` unless the writer lives, and its file is there and can be read."""
         if not self._engine.is_alive:
             raise StorageFailed("the writer is not running")
+        self._watch.look()
         await self._engine.run(_read_one)
 
     async def close(self) -> None:
@@ -67,6 +73,7 @@ class SqliteStorage:
         try:
             await self._engine.close()
         finally:
+            self._watch.close()
             self._lock.release()
 
     async def __aenter__(self) -> Self:
@@ -104,6 +111,7 @@ def open_sqlite(
     if not create:
         _demand_contents(path)
     steps = shipped_migrations() if migrations is None else migrations
+    watch = FileWatch(path)
     try:
         lock = StoreLock(path)
     except OSError as error:
@@ -111,10 +119,11 @@ def open_sqlite(
     try:
         _prepare(path, clock, steps)
         engine = Engine(
-            lambda: open_writer(path),
+            lambda: watch.opening(open_writer),
             trace=trace,
             longest_queue=longest_queue,
             largest_batch=largest_batch,
+            inspect=watch.inspect,
         )
     except (OSError, sqlite3.Error) as error:
         lock.release()
@@ -126,6 +135,7 @@ def open_sqlite(
         engine,
         lock,
         Readers(path),
+        watch,
         clock=clock,
         trace=trace,
         seen_within_seconds=seen_within_seconds,

@@ -25,6 +25,7 @@ from ostiary.storage.sqlite.write_commands import (
 )
 from ostiary.storage.sqlite.write_news import add_audit, drop_wake, save_alert, save_wake
 from ostiary.storage.sqlite.write_tokens import add_record, prove_record, step_record
+from ostiary.storage.wording import USER_LEFT
 
 
 def _assignments(columns: tuple[str, ...]) -> str:
@@ -78,11 +79,18 @@ DROP_USER_WAKES: Final = """
     DELETE FROM wake
      WHERE enrollment_key IN (SELECT key FROM enrollment WHERE parent_key = ?)
 """  # served by enrollment_user
+RETIRE_USER_PUSHES: Final = """
+    UPDATE token SET state = 'retired', cause = ?, changed_at = ?
+     WHERE id IN (SELECT push_record FROM enrollment WHERE parent_key = ?)
+"""  # served by enrollment_user and the primary key
 DISABLE_USERS: Final = """
     UPDATE enrollment
-       SET state = 'out', session_nonce = NULL, session_token = NULL, version = version + 1
+       SET state = 'out', session_nonce = NULL, session_token = NULL,
+           push_record = NULL, push_digest = NULL, push_received_at = NULL, push_arrived_at = NULL,
+           push_dead_since = NULL, push_dead_reason = NULL, version = version + 1
      WHERE parent_key = ?
-       AND (state <> 'out' OR session_nonce IS NOT NULL OR session_token IS NOT NULL)
+       AND (state <> 'out' OR session_nonce IS NOT NULL OR session_token IS NOT NULL
+            OR push_record IS NOT NULL)
 """  # served by enrollment_user
 
 
@@ -96,7 +104,7 @@ def write_change(transaction: Transaction, change: Change[Any], snapshot: Snapsh
     for binding in change.bind:
         _save_binding(transaction, binding)
     for disable in change.disable_users:
-        _disable_users(transaction, disable)
+        _disable_users(transaction, disable, at)
     for cancel in change.cancel:
         cancel_commands(transaction, cancel, at)
     for step in change.steps:
@@ -165,6 +173,7 @@ def _save_binding(transaction: Transaction, binding: Binding) -> None:
     transaction.write(SAVE_BINDING, binding_values(binding))
 
 
-def _disable_users(transaction: Transaction, disable: DisableUsers) -> None:
+def _disable_users(transaction: Transaction, disable: DisableUsers, at: datetime) -> None:
     transaction.write(DROP_USER_WAKES, (disable.device_key,))
+    transaction.write(RETIRE_USER_PUSHES, (USER_LEFT, micros(at), disable.device_key))
     transaction.write(DISABLE_USERS, (disable.device_key,))

@@ -1,0 +1,72 @@
+"""Dead push tokens as people see them, on both databases and over the control socket."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from conformance.storage_twins import store
+from conformance.storage_values import NOON, MovedClock, device, key, pointer, record, user
+from ostiary.domain.enrollment import Enrollment, State
+from ostiary.domain.token import DEFAULT_TENANT, TenantId
+from ostiary.storage.postgres.storage import PostgresStorage, open_postgres
+from ostiary.storage.sqlite.storage import SqliteStorage, open_sqlite
+from ostiary.web.lines import dead_push_line, enrollment_facts
+from postgres_server import PostgresServer
+
+Database = SqliteStorage | PostgresStorage
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def storage(
+    request: pytest.FixtureRequest, tmp_path: Path, postgres_server: PostgresServer
+) -> AsyncIterator[Database]:
+    if request.param == "sqlite":
+        opened: Database = open_sqlite(tmp_path / "dead.db", clock=MovedClock())
+        yield opened
+        await opened.close()
+        return
+    url = await postgres_server.lend_database()
+    opened = open_postgres(url, clock=MovedClock())
+    yield opened
+    await opened.close()
+    await postgres_server.take_back(url)
+
+
+def dead(number: int, **changes: object) -> Enrollment:
+    facts = {"push": pointer(100 + number), "push_dead_since": NOON} | changes
+    return device(number, push_dead_reason="Unregistered", **facts)
+
+
+async def test_dead_push_tokens_are_listed_page_by_page(storage: Database) -> None:
+    """Those of channels in force; whoever left needs no healing."""
+    rows = (
+        dead(1),
+        device(2, push=pointer(102)),
+        dead(3, state=State.OUT),
+        dead(4, tenant=TenantId("other")),
+        dead(5),
+        user(6, parent=2, push=pointer(106), push_dead_since=NOON, push_dead_reason="ExpiredToken"),
+    )
+    await store(storage, rows=rows, records=tuple(record(100 + n, holder=n) for n in (1, 2, 5, 6)))
+
+    async def listed(limit: int, after: str | None = None) -> list[str]:
+        found = await storage.reports.list_push_dead(DEFAULT_TENANT, limit=limit, after=after)
+        return [row.key for row in found]
+
+    assert await listed(10) == [key(1), key(5), key(6)]
+    assert await listed(2) == [key(1), key(5)]
+    assert await listed(2, after=key(5)) == [key(6)]
+
+
+def test_a_dead_token_is_told_with_since_when_why_and_what_heals_it() -> None:
+    """Not the token itself."""
+    row = dead(1, push_dead_since=NOON + timedelta(hours=1))
+    line = dead_push_line(row)
+    assert line["dead_since"] == "2026-05-04T13:00:00Z"
+    assert line["reason"] == "Unregistered"
+    assert "erased" in line["why"]
+    assert "checks in" in line["heals"]
+    assert enrollment_facts(row)["push_heals"] == line["heals"]
+    assert enrollment_facts(device(2))["push_heals"] is None
