@@ -12,7 +12,6 @@ from bench.wire import Exchange
 
 HOUR_SECONDS = 3600
 UNLOCKS_PER_BREATH, BREATH_SECONDS = 10, 0.02
-DRAIN_SECONDS = 10.0
 
 
 async def not_now_for(stage: Stage, hours: float, factor: float) -> AsyncIterator[ActFigures]:

@@ -265,6 +265,18 @@ async def test_a_history_that_grows_is_to_be_reviewed_once(storage: AnyStorage) 
     assert len(await kept(storage, "alerts")) == 1
 
 
+async def test_push_tokens_are_reviewed_sixteen_at_a_time(storage: AnyStorage) -> None:
+    """They change often and unlock nothing, and each note would cost the message that brings one."""
+    await store(storage, rows=(device(1),), records=tuple(record(n, 1) for n in range(1, 16)))
+    assert await storage.retention.list_reviews(limit=9) == ()
+    await store(storage, records=(record(16, 1),))
+    (review,) = await storage.retention.list_reviews(limit=9)
+    assert (review.kind, review.first, review.last) == (TokenKind.PUSH, 1, 16)
+    await store(storage, records=tuple(record(n, 1) for n in range(17, 34)))
+    (review,) = await storage.retention.list_reviews(limit=9)
+    assert (review.first, review.last) == (1, 32)
+
+
 async def test_a_place_is_remembered(storage: AnyStorage) -> None:
     assert await storage.retention.load_place("walk") == START
     for place in ("one", "two"):

@@ -5,6 +5,7 @@ after the service had returned, and `end STATUS` once the child is gone.
 """
 
 import asyncio
+import faulthandler
 import json
 import os
 import random
@@ -27,6 +28,8 @@ from ostiary.services.network_users import NetworkUsers
 from ostiary.storage import open_storage
 from scenes.house import START, Device, House, MovedClock
 
+PATIENCE_SECONDS = 120.0
+"""After which a round that neither ends nor dies says where it stands, and fails."""
 ROOT_KEY = Secret(b"k" * 32)
 DURING_COMMIT = "during-commit"
 """Not a step of ours: at a moment of chance, while the COMMIT is under way elsewhere."""
@@ -161,6 +164,7 @@ def fork_and_wait(database_url: str, crash: Round) -> int:
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1]
+    faulthandler.dump_traceback_later(PATIENCE_SECONDS, exit=True)
     try:
         asyncio.run(play(database_url, crash))
     except BaseException as error:  # noqa: BLE001 - the child must never become a second parent

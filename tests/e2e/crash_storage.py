@@ -5,6 +5,7 @@ spares the start of an interpreter, so a thousand deaths take a minute.
 """
 
 import asyncio
+import faulthandler
 import hashlib
 import json
 import os
@@ -36,6 +37,8 @@ from ostiary.protocol.mdm.identity import EnrollmentId, EnrollmentType
 from ostiary.storage.sqlite.storage import open_sqlite
 
 DEVICES = 12
+PATIENCE_SECONDS = 120.0
+"""After which a child that neither ends nor dies says where it stands, and fails."""
 KINDS = (TokenKind.PUSH, TokenKind.UNLOCK, TokenKind.BOOTSTRAP)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -212,6 +215,7 @@ async def _work(order: Order, trace: object) -> None:
 def main() -> None:
     for line in sys.stdin:
         if (child := os.fork()) == 0:
+            faulthandler.dump_traceback_later(PATIENCE_SECONDS, exit=True)
             live(Order.decode(line))
             os._exit(0)
         _, status = os.waitpid(child, 0)

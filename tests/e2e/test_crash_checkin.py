@@ -70,7 +70,8 @@ async def test_whatever_was_acknowledged_survives_a_kill_of_the_database_and_the
         await asyncio.to_thread(durable_server.restart)  # meanwhile the node hears that it died
         await check(house, crash, acknowledged)
     await house.storage.close()
-    assert min(told["acknowledged"], told["refused"]) > sum(told.values()) * 0.1, told
+    assert told["acknowledged"], "nobody was answered before any of the deaths"
+    assert told["refused"], "nobody was there when the database died"
 
 
 class Trigger:

@@ -149,6 +149,19 @@ KEEPING: Final[Mapping[TokenKind, _Keeping]] = MappingProxyType(
 )
 """The kinds that devices hand over. API tokens and push certificates are people's, few, and stay."""
 
+PUSHES_AT_ONCE: Final = 16
+"""Push tokens change often and unlock nothing: so many generations are looked at together."""
+
+
+def grown(kind: TokenKind, generation: int) -> int | None:
+    """From which generation on a history is to be looked at now that this one was appended; None for not yet.
+
+    The migrations of the engines say the same in their triggers.
+    """
+    if kind is TokenKind.PUSH:
+        return generation - PUSHES_AT_ONCE + 1 if generation % PUSHES_AT_ONCE == 0 else None
+    return generation if kind in KEEPING and generation > 1 else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disposable:

@@ -416,26 +416,6 @@ async def test_what_nobody_waits_for_is_written_soon_and_its_failure_dropped(
     assert bench.steps["committed"] == 1
 
 
-async def test_what_is_to_be_written_along_is_written_with_the_next_commit(bench: Bench) -> None:
-    bench.engine.before_commit = lambda transaction: transaction.write(  # type: ignore[assignment]
-        "INSERT OR IGNORE INTO word VALUES (?)", ("along",)
-    )
-    assert await bench.engine.run(seen) == set()
-    await bench.engine.run(bench.add("one"))
-    assert bench.stored() == {"along", "one"}
-
-
-async def test_what_cannot_be_written_along_spoils_nothing(bench: Bench) -> None:
-    def spoil(transaction: Transaction) -> None:
-        bench.add("along")(transaction)
-        bench.add("along")(transaction)
-
-    bench.engine.before_commit = spoil
-    assert await bench.engine.run(bench.add("one")) == "one"
-    bench.engine.before_commit = None
-    assert bench.stored() == {"one"}
-
-
 async def test_after_commit_is_not_told_of_what_failed(bench: Bench) -> None:
     told: list[str] = []
 

@@ -17,7 +17,7 @@ from ostiary.domain.decision import (
     Supersede,
 )
 from ostiary.domain.enrollment import Enrollment, EnrollmentKey, Standing, State, UserSession
-from ostiary.domain.retention import KEEPING
+from ostiary.domain.retention import grown
 from ostiary.domain.token import RecordId, TokenKind, TokenRecord, TokenState, TokenStep
 from ostiary.ports.reports import AlertLine
 from ostiary.storage.audit_chain import FIRST_HASH, next_hash
@@ -91,8 +91,8 @@ def add_record(tables: Tables, record: TokenRecord) -> None:
         default=0,
     )
     tables.records[record.id] = replace(record, generation=generation)
-    if generation > 1 and record.kind in KEEPING:
-        first, _ = tables.reviews.get(place, (generation, generation))
+    if (since := grown(record.kind, generation)) is not None:
+        first, _ = tables.reviews.get(place, (since, generation))
         tables.reviews[place] = (first, generation)
 
 

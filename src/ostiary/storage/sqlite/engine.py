@@ -107,8 +107,8 @@ class Engine:
         self._commit_is_due = False
         self._is_committing = False
         self._is_closed = False
-        self.before_commit: Callable[[Transaction], None] | None = None
-        """What else is to be written whenever a commit happens anyway."""
+        self.before_close: Callable[[Transaction], None] | None = None
+        """What else is to be written before the file is closed."""
 
     @property
     def is_alive(self) -> bool:
@@ -149,8 +149,8 @@ class Engine:
 
     def _write_remains(self, transaction: Transaction) -> None:
         """The last request: everything queued before it has run by now."""
-        if self.before_commit is not None:
-            self.before_commit(transaction)
+        if self.before_close is not None:
+            self.before_close(transaction)
 
     async def _stop(self) -> None:
         loop = asyncio.get_running_loop()
@@ -233,19 +233,8 @@ class Engine:
         if self._is_committing or not self._is_dirty:
             self._run_queue()
             return
-        if self.before_commit is not None:
-            self._write_along(self.before_commit)
         self._is_committing = True
         self._thread.start(self._commit, asyncio.get_running_loop(), self._finish_commit)
-
-    def _write_along(self, write: Callable[[Transaction], None]) -> None:
-        transaction = Transaction(self._connection or self._reopen())
-        try:
-            write(transaction)
-            if transaction.is_writing:
-                transaction.release()
-        except Exception:  # noqa: BLE001 - nobody waits for these, and the batch is still to be committed
-            self._undo(transaction)
 
     def _commit(self) -> None:
         """In the commit thread; nobody else uses the connection until `_finish_commit`."""

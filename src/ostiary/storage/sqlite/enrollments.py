@@ -16,8 +16,11 @@ from ostiary.storage.sqlite.write import write_change
 
 AnswerT = TypeVar("AnswerT")
 
-MOST_UNWRITTEN_SEEN: Final = 256
-"""Contacts kept in memory: writing that many is still a short breath of the loop."""
+MOST_UNWRITTEN_SEEN: Final = 65_536
+"""Contacts kept in memory: some ten megabytes."""
+SEEN_AT_ONCE: Final = 128
+"""Contacts written in one breath of the loop, a millisecond; then whoever waits has a turn."""
+_BREATH_SECONDS: Final = 0.005
 
 
 class SqliteEnrollments:
@@ -37,7 +40,8 @@ class SqliteEnrollments:
         self._seen = SeenBuffer()
         self._seen_within_seconds = seen_within_seconds
         self._flush_is_due = False
-        engine.before_commit = self._seen.write
+        self._is_flushing = False
+        engine.before_close = lambda transaction: self._seen.write(transaction, len(self._seen))
 
     async def decide(
         self, ask: Ask, rule: Callable[[Snapshot], Change[AnswerT]]
@@ -55,7 +59,7 @@ class SqliteEnrollments:
                 if change.wakes:
                     transaction.after_commit = self._wake_written
             if change.seen is not None and change.seen not in {row.key for row in change.rows}:
-                self._note_seen(change.seen, change.at, goes_along=change.writes)
+                self._note_seen(change.seen, change.at)
             return change
 
         return await self._engine.run(decide_now)
@@ -63,10 +67,8 @@ class SqliteEnrollments:
     async def load_record(self, record_id: RecordId) -> TokenRecord | None:
         return await self._engine.run(lambda transaction: load_record(transaction, record_id))
 
-    def _note_seen(self, key: EnrollmentKey, at: datetime, *, goes_along: bool) -> None:
+    def _note_seen(self, key: EnrollmentKey, at: datetime) -> None:
         self._seen.add(key, at)
-        if goes_along:  # whatever is in the buffer is written before the next commit
-            return
         if len(self._seen) >= MOST_UNWRITTEN_SEEN:
             self._flush_seen()
         elif not self._flush_is_due:
@@ -80,4 +82,16 @@ class SqliteEnrollments:
         self._flush_seen()
 
     def _flush_seen(self) -> None:
-        self._engine.post(self._seen.write)
+        """Write all that is in memory now, a little at a time."""
+        if not self._is_flushing:
+            self._is_flushing = True
+            self._flush_some(len(self._seen))
+
+    def _flush_some(self, left: int) -> None:
+        if left <= 0:
+            self._is_flushing = False
+            return
+
+        some = min(left, SEEN_AT_ONCE)
+        self._engine.post(lambda transaction: self._seen.write(transaction, some))
+        asyncio.get_running_loop().call_later(_BREATH_SECONDS, self._flush_some, left - some)

@@ -65,9 +65,12 @@ LIST_CLOSED: Final = """
     SELECT c.uuid, e.id, c.request_type, c.state, c.queued_at, NULL, c.closed_at, c.hand_outs,
            c.source, c.result
       FROM command_closed c JOIN enrollment e ON e.key = c.enrollment_key
-     WHERE e.tenant = ?1 AND e.id = ?2
-     ORDER BY c.number DESC LIMIT ?3
-"""  # served by enrollment_by_id and command_closed_by_channel
+     WHERE c.number IN (SELECT n.number
+                          FROM enrollment o JOIN command_closed n ON n.enrollment_key = o.key
+                         WHERE o.tenant = ?1 AND o.id = ?2
+                         ORDER BY n.number DESC LIMIT ?3)
+     ORDER BY c.number DESC
+"""  # served by enrollment_by_id and command_closed_by_uuid; sorts the numbers of one device's commands, not the rows
 LIST_ALL_CLOSED: Final = """
     SELECT c.uuid, e.id, c.request_type, c.state, c.queued_at, NULL, c.closed_at, c.hand_outs,
            c.source, c.result

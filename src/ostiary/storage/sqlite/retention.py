@@ -62,7 +62,7 @@ NEXT_CHANNELS: Final = """
 SURPLUS: Final = """
     SELECT number FROM command_closed WHERE enrollment_key = ?
      ORDER BY number DESC LIMIT ? OFFSET ?
-"""  # served by command_closed_by_channel
+"""  # served by command_closed_by_uuid; sorts the numbers of one channel
 FORGET_ENDED: Final = "DELETE FROM command_closed WHERE number = ?"
 LIST_REVIEWS: Final = """
     SELECT tenant, holder, kind, first_generation, last_generation FROM token_review LIMIT ?

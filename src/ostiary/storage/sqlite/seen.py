@@ -1,6 +1,10 @@
-"""When each channel last made contact, kept in memory for a moment: an Idle alone is not worth an fsync."""
+"""When each channel last made contact, kept in memory for a moment: an Idle alone is not worth an fsync.
+
+A device that works through its queue makes contact with each answer; its row is written once, not each time.
+"""
 
 from datetime import datetime
+from itertools import islice
 from typing import Final
 
 from ostiary.domain.enrollment import EnrollmentKey
@@ -31,8 +35,7 @@ class SeenBuffer:
         """The latest contact of a channel, if the database does not know it yet."""
         return self._seen_by_key.get(key)
 
-    def write(self, transaction: Transaction) -> None:
-        """Write all of it, and start anew."""
-        seen, self._seen_by_key = self._seen_by_key, {}
-        for key, at in seen.items():
-            transaction.write(SAVE_LAST_SEEN, (micros(at), key))
+    def write(self, transaction: Transaction, at_most: int) -> None:
+        """Write those that have waited longest."""
+        for key in list(islice(self._seen_by_key, at_most)):
+            transaction.write(SAVE_LAST_SEEN, (micros(self._seen_by_key.pop(key)), key))

@@ -19,7 +19,8 @@ CREATE TABLE retention_place (
 );
 
 -- Histories that grew since a worker last looked at them, and by which generations: it looks for values that came
--- back, and for a device that changes its tokens without end. The first generation of a history is no news.
+-- back, and for a device that changes its tokens without end. The first generation of a history is no news; push tokens
+-- are looked at sixteen at a time, for they change often and unlock nothing.
 CREATE TABLE token_review (
     tenant                 text COLLATE "C" NOT NULL,
     holder                 text COLLATE "C" NOT NULL,
@@ -45,9 +46,13 @@ CREATE TABLE enrollment_count (
 CREATE FUNCTION ostiary_token_appended() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO token_count (kind, state, number) VALUES (NEW.kind, NEW.state, 1);
-    IF NEW.generation > 1 AND NEW.kind IN ('push', 'unlock', 'bootstrap') THEN
+    IF NEW.generation > 1 AND NEW.kind IN ('unlock', 'bootstrap') THEN
         INSERT INTO token_review (tenant, holder, kind, first_generation, last_generation)
             VALUES (NEW.tenant, NEW.holder, NEW.kind, NEW.generation, NEW.generation)
+            ON CONFLICT (tenant, holder, kind) DO UPDATE SET last_generation = excluded.last_generation;
+    ELSIF NEW.kind = 'push' AND NEW.generation % 16 = 0 THEN
+        INSERT INTO token_review (tenant, holder, kind, first_generation, last_generation)
+            VALUES (NEW.tenant, NEW.holder, NEW.kind, NEW.generation - 15, NEW.generation)
             ON CONFLICT (tenant, holder, kind) DO UPDATE SET last_generation = excluded.last_generation;
     END IF;
     RETURN NULL;

@@ -20,7 +20,8 @@ CREATE TABLE retention_place (
 ) STRICT, WITHOUT ROWID;
 
 -- Histories that grew since a worker last looked at them, and by which generations: it looks for values that came
--- back, and for a device that changes its tokens without end. The first generation of a history is no news.
+-- back, and for a device that changes its tokens without end. The first generation of a history is no news; push tokens
+-- are looked at sixteen at a time, for they change often and unlock nothing.
 CREATE TABLE token_review (
     tenant            TEXT NOT NULL,
     holder            TEXT NOT NULL,
@@ -30,9 +31,11 @@ CREATE TABLE token_review (
     PRIMARY KEY (tenant, holder, kind)
 ) STRICT, WITHOUT ROWID;
 CREATE TRIGGER token_grown AFTER INSERT ON token
- WHEN new.generation > 1 AND new.kind IN ('push', 'unlock', 'bootstrap') BEGIN
+ WHEN new.kind IN ('unlock', 'bootstrap') AND new.generation > 1
+   OR new.kind = 'push' AND new.generation % 16 = 0 BEGIN
     INSERT INTO token_review (tenant, holder, kind, first_generation, last_generation)
-        VALUES (new.tenant, new.holder, new.kind, new.generation, new.generation)
+        VALUES (new.tenant, new.holder, new.kind,
+                new.generation - CASE new.kind WHEN 'push' THEN 15 ELSE 0 END, new.generation)
         ON CONFLICT (tenant, holder, kind) DO UPDATE SET last_generation = excluded.last_generation;
 END;
 
