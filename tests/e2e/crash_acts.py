@@ -87,8 +87,9 @@ class Act:
 
     def after_a_repeat(self, found: World | None) -> World:
         """The world once the device has said it again: only its tally may have moved on."""
-        again = 1 if self.message.is_update and found == self.after else 0
-        return replace(self.after, token_updates=self.after.token_updates + again)
+        if found is None or not self.message.is_update:
+            return self.after
+        return replace(self.after, token_updates=found.token_updates + 1)
 
 
 _T1, _T2 = b"\x01" * 32, b"\x02" * 48

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import asyncpg
 import pytest
 
 from conformance.storage_twins import show, store, visible_state
@@ -17,6 +18,7 @@ from ostiary.storage.postgres.session import Row, Session
 from ostiary.storage.postgres.storage import PostgresStorage, open_postgres
 
 DEVICES = 12
+WAITS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 ECHO = "SELECT $1::text, $2::int4"
 
 
@@ -187,3 +189,23 @@ async def test_generations_are_numbered_one_after_the_other_within_a_batch(
     await asyncio.gather(*(decide(storage, n, hands_over(n)) for n in (1, 2, 3)))
     state = await visible_state(storage)
     assert sorted(one.generation for one in state["records"].values()) == [1, 2, 3]
+
+
+async def test_a_batch_that_waits_for_a_row_is_passed_by(
+    storage: PostgresStorage, postgres_url: str
+) -> None:
+    """Somebody holds one device's row; the others' messages of the same kind need not wait with it."""
+    holder = await asyncpg.connect(postgres_url)
+    try:
+        await holder.execute("BEGIN")
+        await holder.execute("SELECT 1 FROM enrollment WHERE key = $1 FOR UPDATE", key(1))
+        async with asyncio.TaskGroup() as group:
+            stuck = group.create_task(decide(storage, 1, renamed(1, "one")))
+            while not await holder.fetchval(WAITS):
+                pass
+            await asyncio.gather(*(decide(storage, n, renamed(n, "on time")) for n in (2, 3)))
+            assert not stuck.done()
+            await holder.execute("ROLLBACK")
+    finally:
+        await holder.close()
+    assert [await name_of(storage, n) for n in (1, 2, 3)] == ["one", "on time", "on time"]

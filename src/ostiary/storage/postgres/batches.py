@@ -12,14 +12,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from ostiary.errors import OstiaryError
-from ostiary.ports.storage import StorageBusy
+from ostiary.ports.storage import StorageBusy, StorageFailed
 from ostiary.storage.errors import ChangeDoesNotFit
 from ostiary.storage.postgres.pool import Pool
 from ostiary.storage.postgres.session import Row
 
 LARGEST_BATCH: Final = 64
-LANES: Final = 2
-"""How many batches of one statement may be under way: while one commits, the next is gathered."""
+SLOW_SECONDS: Final = 0.05
+"""A batch that takes longer waits for a row that somebody holds; those who come later need not wait with it."""
+MOST_UNDER_WAY: Final = 4
 _BAD_VALUE: Final = "22"
 """The class of SQLSTATEs that are about one value."""
 
@@ -43,12 +44,23 @@ class _Asked:
 class _Line:
     """Who waits with one statement."""
 
-    __slots__ = ("is_due", "under_way", "waiting")
+    __slots__ = ("is_due", "slow", "under_way", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[_Asked] = deque()
         self.under_way = 0
+        self.slow = 0
+        """How many of those under way nobody waits for any more."""
         self.is_due = False
+
+
+class _Patience:
+    """Whether a batch under way has become slow."""
+
+    __slots__ = ("is_over",)
+
+    def __init__(self) -> None:
+        self.is_over = False
 
 
 class Batches:
@@ -90,7 +102,8 @@ class Batches:
 
     def _plan(self, statement: str, line: _Line) -> None:
         """Send at the end of this turn of the loop, so that whoever else is just being read comes along."""
-        if not line.is_due and line.under_way < LANES:
+        is_free = line.under_way == line.slow and line.under_way < MOST_UNDER_WAY
+        if is_free and not line.is_due:
             line.is_due = True
             asyncio.get_running_loop().call_soon(self._start, statement, line)
 
@@ -100,25 +113,47 @@ class Batches:
         if not batch:
             return
         line.under_way += 1
-        task = asyncio.get_running_loop().create_task(self._send(statement, batch))
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._send(statement, batch))
         self._tasks.add(task)
-        task.add_done_callback(lambda done: self._end(done, statement, line))
+        patience = _Patience()
+        timer = loop.call_later(SLOW_SECONDS, self._pass_by, patience, statement, line)
+
+        def end(done: asyncio.Task[None]) -> None:
+            timer.cancel()
+            self._tasks.discard(done)
+            line.under_way -= 1
+            line.slow -= patience.is_over
+            if line.waiting:
+                self._plan(statement, line)
+
+        task.add_done_callback(end)
 
     def _next(self, line: _Line) -> Iterator[_Asked]:
         """Who goes along; whoever gave up waiting is left behind."""
-        for _ in range(min(len(line.waiting), LARGEST_BATCH)):
+        taken = 0
+        while line.waiting and taken < LARGEST_BATCH:
             asked = line.waiting.popleft()
             self._waiting -= 1
             if not asked.answer.done():
+                taken += 1
                 yield asked
 
-    def _end(self, task: asyncio.Task[None], statement: str, line: _Line) -> None:
-        self._tasks.discard(task)
-        line.under_way -= 1
+    def _pass_by(self, patience: _Patience, statement: str, line: _Line) -> None:
+        patience.is_over = True
+        line.slow += 1
         if line.waiting:
             self._plan(statement, line)
 
     async def _send(self, statement: str, batch: list[_Asked]) -> None:
+        try:
+            await self._ask(statement, batch)
+        finally:
+            # However it ended, cut off or by a fault of ours: nobody waits for it any more.
+            for asked in batch:
+                _fail(asked, StorageFailed("what was asked together came to no answer"))
+
+    async def _ask(self, statement: str, batch: list[_Asked]) -> None:
         # Rows are locked in one order everywhere, so that two batches do not wait for each other.
         batch.sort(key=lambda asked: str(asked.values[0]))
         placed = [(*asked.values[:-1], place) for place, asked in enumerate(batch)]

@@ -24,8 +24,9 @@ ROLLBACK: Final = "ROLLBACK"
 SAVEPOINT: Final = "SAVEPOINT request"
 RELEASE: Final = "RELEASE request"
 UNDO: Final = "ROLLBACK TO request"
-LONGEST_GATHERING: Final = 0.003
-"""Seconds in which requests that keep arriving join a batch before it is committed."""
+LONGEST_GATHERING: Final = 0.001
+"""Seconds that a batch waits for those who came along with the one before it. A commit costs as much processor time as
+a request, however many share it. (bench/README.md)"""
 
 
 class Transaction:
@@ -105,6 +106,9 @@ class Engine:
         self._is_dirty = False
         """Whether the open transaction holds what some request wrote."""
         self._commit_is_due = False
+        self._waits_until: asyncio.TimerHandle | None = None
+        self._expected = 1
+        """How many are at work at once, as far as the last commit showed: those in it, and those who came meanwhile."""
         self._is_committing = False
         self._is_closed = False
         self.before_close: Callable[[Transaction], None] | None = None
@@ -181,21 +185,21 @@ class Engine:
         return await covered
 
     def _commit_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Plan the commit: not at once, for whoever else is just being read shares it."""
-        if not self._commit_is_due:
-            self._commit_is_due = True
-            loop.call_soon(self._gather, loop, 0, loop.time() + LONGEST_GATHERING)
+        """Plan the commit: once everybody who is expected has come, or none of them came in time.
 
-    def _gather(self, loop: asyncio.AbstractEventLoop, before: int, until: float) -> None:
-        """Commit as soon as a whole turn of the loop has brought nobody new, or somebody has waited long enough.
-
-        A commit costs nearly as much processor time as a request, however many share it. (bench/README.md)
+        Whoever works alone waits for nobody but those who are ready in the same turn of the loop.
         """
-        there = len(self._unwritten)
-        if before < there < self._largest_batch and loop.time() < until:
-            loop.call_soon(self._gather, loop, there, until)
+        if self._waits_until is not None and len(self._unwritten) >= self._expected:
+            self._waits_until.cancel()
+            self._waits_until = None
+            loop.call_soon(self._start_commit)
+        elif self._commit_is_due:
+            return
+        elif len(self._unwritten) >= self._expected:
+            loop.call_soon(self._start_commit)
         else:
-            self._start_commit()
+            self._waits_until = loop.call_later(LONGEST_GATHERING, self._start_commit)
+        self._commit_is_due = True
 
     def _perform(self, work: Work[AnswerT]) -> AnswerT:
         """Run one request in a savepoint of its own."""
@@ -230,6 +234,7 @@ class Engine:
 
     def _start_commit(self) -> None:
         self._commit_is_due = False
+        self._waits_until = None
         if self._is_committing or not self._is_dirty:
             self._run_queue()
             return
@@ -251,6 +256,7 @@ class Engine:
             self._is_dirty = False
             self._trace("committed")
             covered, self._unwritten = self._unwritten, []
+            self._expected = len(covered)
             told, self._after_commit = self._after_commit, []
             for future, answer, refusal in covered:
                 _settle(future, answer, refusal)
@@ -266,6 +272,7 @@ class Engine:
         for _ in range(min(len(self._queue), self._largest_batch)):
             self._run_waiting(self._queue.popleft())
         if self._is_dirty:
+            self._expected = min(self._expected + len(self._unwritten), self._largest_batch)
             self._commit_soon(loop)
         elif self._queue:
             loop.call_soon(self._run_queue)
