@@ -16,6 +16,8 @@ from bench.wire import Exchange, WrongAnswer, body_size
 HOST = "127.0.0.1"
 _END_OF_HEAD = b"\r\n\r\n"
 _STATUS = slice(9, 12)
+_COME_AGAIN = (b"503", b"408")
+"""Busy; or a machine that stood still, on which time was over before anybody had looked at what had come."""
 _AGAIN_AFTER_SECONDS = (1.0, 3.0)
 """A device that was refused waits a moment; the server's Retry-After is of the same size."""
 
@@ -98,7 +100,7 @@ class Visit:
         self._line: Line | None = None
 
     async def say(self, exchange: Exchange) -> bytes:
-        """The body of the answer. Raises WrongAnswer for any status but 200 and 503."""
+        """The body of the answer; 503 and 408 are refusals. Raises WrongAnswer for any other status than 200 and those."""
         began, was_refused = time.perf_counter(), False
         while True:
             answered = await self._try(exchange)
@@ -128,9 +130,9 @@ class Visit:
             self._tally.refusals[type(error).__name__] += 1
             return None
         status = head[_STATUS]
-        if status == b"503":
+        if status in _COME_AGAIN:
             self.end()
-            self._tally.refusals["503"] += 1
+            self._tally.refusals[status.decode("ascii")] += 1
             return None
         if status != b"200":
             raise WrongAnswer(f"{exchange.kind}: {status!r} {body[:200]!r}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from e2e import crash_checkin
 from e2e.crash_acts import ACT_BY_NAME, ACTS, Act, World, observe
-from e2e.crash_checkin import COMMIT_STEPS, DISK_FAULTS, Round
+from e2e.crash_checkin import COMMIT_STEPS, DISK_FAULTS, NOT_PLAYED, Round
 from ostiary.errors import Unavailable
 from scenes.house import House
 
@@ -25,6 +25,10 @@ LOOKED_AT_AFTER = 11
 """Rounds that die one after another on one database before it is looked at: recovery upon recovery."""
 
 
+class NotPlayed(Exception):
+    """The machine was too busy for this round to begin."""
+
+
 class Zygote:
     """The process that forks the servers."""
 
@@ -32,7 +36,7 @@ class Zygote:
         self._process = process
 
     def play(self, crash: Round) -> tuple[set[str], int]:
-        """Who was acknowledged in this round, and the signal that ended it (0: it came to its end)."""
+        """Who was acknowledged in this round, and the signal that ended it (0: it came to its end). Raises NotPlayed."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(crash.encode() + "\n")
@@ -42,6 +46,8 @@ class Zygote:
             word, rest = line.split()
             if word == "end":
                 status = int(rest)
+                if os.WIFEXITED(status) and os.WEXITSTATUS(status) == NOT_PLAYED:
+                    raise NotPlayed
                 assert os.WIFSIGNALED(status) or status == 0, (
                     "the child failed before it was killed"
                 )

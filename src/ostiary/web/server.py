@@ -148,11 +148,17 @@ class Listener:
         loop = asyncio.get_running_loop()
         self.state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
         now = loop.time()
-        if self.is_wary(now):
+        was_asleep = self.is_wary(now)
+        if was_asleep:
             self._drop_late_requests()
         self._swept_at = now
         for connection in list(self.state.connections):
-            if isinstance(connection, BoundedProtocol) and connection.is_late(now):
+            # After a sleep it is not the sender who is late: what it sent stands in line and was not read yet.
+            if (
+                not was_asleep
+                and isinstance(connection, BoundedProtocol)
+                and connection.is_late(now)
+            ):
                 connection.turn_away(408, "Request Timeout")
         self._sweeper = loop.call_later(self.bounds.sweep_seconds, self._sweep)
 

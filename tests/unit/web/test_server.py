@@ -13,7 +13,7 @@ from starlette.routing import Route
 from ostiary.web.body import BodyBudget, BodyReader, announced_bytes, read_body
 from ostiary.web.front import FrontDoor, Wing
 from ostiary.web.problems import Door
-from ostiary.web.server import Bounds, Listener
+from ostiary.web.server import BoundedProtocol, Bounds, Listener
 
 KIB = 1024
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -191,6 +191,26 @@ async def test_a_sender_that_never_ends_its_headers_is_told_and_closed() -> None
     async with a_house(bounds) as house:
         assert status(await house.talk(b"PUT /mdm HTTP/1.1\r\nHo")) == 408
         assert status(await house.talk()) == 408  # and one that never speaks at all
+
+
+async def test_whoever_spoke_while_the_server_slept_is_not_late() -> None:
+    """A machine that stood still finds every time over before it has read what came meanwhile."""
+    bounds = Bounds(sweep_seconds=0.02, header_timeout_seconds=0.05)
+    loop = asyncio.get_running_loop()
+    async with a_house(bounds) as house:
+        house.listener._wary_until = loop.time() + 3600
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+        writer.write(b"PUT /mdm HTTP/1.1\r\nHo")
+        await until(lambda: bool(house.listener.state.connections))
+        (connection,) = house.listener.state.connections
+        assert isinstance(connection, BoundedProtocol)
+        await until(lambda: connection.is_late(loop.time()))
+        swept_at = house.listener._swept_at
+        await until(lambda: house.listener._swept_at != swept_at)
+        assert connection in house.listener.state.connections
+        house.listener._wary_until = 0.0
+        assert status(await reader.read()) == 408
+        writer.close()
 
 
 async def test_a_sender_that_falls_silent_within_its_body_is_closed() -> None:
