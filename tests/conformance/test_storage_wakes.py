@@ -25,7 +25,7 @@ from conformance.storage_values import (
 from ostiary.domain.command import CommandState, LiveCommand
 from ostiary.domain.decision import Wake
 from ostiary.domain.enrollment import Enrollment, State
-from ostiary.domain.push_schedule import PAUSED, UNREACHABLE
+from ostiary.domain.push_schedule import NOT_YET, PAUSED, UNREACHABLE
 from ostiary.domain.push_target import PushTarget, SealedPush
 from ostiary.domain.token import TokenState
 from ostiary.ports.storage import DueWake, WakeStep
@@ -124,8 +124,20 @@ async def test_what_cannot_be_pushed_is_left_out_and_does_not_stand_in_the_way(
     assert await claimed(storage, limit=1) == []
     held = (await visible_state(storage))["wakes"]
     assert held[key(5)] == wake(5, NOON + PAUSED, failures=1)
-    for number in (1, 2, 3, 4):
+    assert held[key(1)] == wake(1, NOON + NOT_YET, failures=1)
+    for number in (2, 3, 4):
         assert held[key(number)] == wake(number, NOON + UNREACHABLE, failures=1)
+
+
+async def test_a_user_of_a_device_that_is_still_enrolling_is_looked_at_again_soon(
+    storage: AnyStorage,
+) -> None:
+    """2.4: a user's TokenUpdate before the device's first is held; the device is reachable a minute later."""
+    phone = device(1, state=State.PENDING)
+    user_row = user(2, parent=1, push=pointer(2), topic=TOPIC)
+    await furnish(storage, phone, user_row, wakes=(wake(2),))
+    assert await claimed(storage) == []
+    assert (await visible_state(storage))["wakes"][key(2)] == wake(2, NOON + NOT_YET, failures=1)
 
 
 async def test_a_resumed_topics_channels_are_due_within_minutes_and_paced(

@@ -26,6 +26,8 @@ LONGEST_AWAY: Final = timedelta(minutes=15)
 """An outage that ends is found out so soon; what then comes at once is paced. (docs/decisions/0015)"""
 PAUSED: Final = timedelta(minutes=5)
 """A paused topic is not pushed; once it works again its channels are due soon, not tomorrow."""
+NOT_YET: Final = timedelta(minutes=1)
+"""A user of a device that is still enrolling: looked at again soon, for the device is about to be reachable. (2.4)"""
 UNREACHABLE: Final = timedelta(days=1)
 """Until a channel without a living push token is looked at again: its TokenUpdate wakes it anyway."""
 OVERDUE: Final = timedelta(minutes=10)

@@ -130,8 +130,8 @@ class Wakes(Protocol):
         """Due channels of served enrollments, earliest first, each put off by `lease` so that nobody else takes it.
 
         Dead push tokens and paused topics are left out, and put off for longer: a paused topic's channels by
-        `PAUSED`, the others by `UNREACHABLE`, and all of them count as having failed, so that they are paced
-        when they can be pushed again. (domain/push_schedule.py)
+        `PAUSED`, those of a device that is still enrolling by `NOT_YET`, the others by `UNREACHABLE`. All of them count
+        as having failed, so that they are paced when they can be pushed again. (domain/push_schedule.py)
         """
 
     async def settle(self, steps: Sequence[WakeStep]) -> None:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from ostiary.domain.decision import Wake
-from ostiary.domain.enrollment import Enrollment
-from ostiary.domain.push_schedule import FURTHEST, PAUSED, UNREACHABLE
+from ostiary.domain.enrollment import Enrollment, State
+from ostiary.domain.push_schedule import FURTHEST, NOT_YET, PAUSED, UNREACHABLE
 from ostiary.domain.push_target import PushTarget, SealedPush
 from ostiary.domain.token import TokenRecord, TokenState, TokenStep
 from ostiary.ports.storage import DueWake, WakeStep
@@ -85,9 +85,18 @@ def _is_silent(tables: Tables, row: Enrollment, since: datetime) -> bool:
 def _pass_by(tables: Tables, wake: Wake, now: datetime) -> None:
     """Look again later, and by then as one among many."""
     key = wake.enrollment_key
-    later = PAUSED if _is_paused(tables, tables.enrollments[key]) else UNREACHABLE
+    later = _later(tables, tables.enrollments[key])
     tables.wakes[key] = replace(wake, due_at=now + later, failures=max(wake.failures, 1))
     tables.claimed.discard(key)
+
+
+def _later(tables: Tables, row: Enrollment) -> timedelta:
+    if _is_paused(tables, row):
+        return PAUSED
+    device = row if row.parent_key is None else tables.enrollments[row.parent_key]
+    is_alive = row.push_dead_since is None and _token_of(tables, row) is not None
+    is_enrolling = State.PENDING in (row.state, device.state)
+    return NOT_YET if is_alive and is_enrolling else UNREACHABLE
 
 
 def _due(tables: Tables, wake: Wake, record: TokenRecord) -> DueWake:

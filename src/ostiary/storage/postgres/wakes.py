@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from ostiary.domain.push_schedule import FURTHEST, PAUSED, UNREACHABLE
+from ostiary.domain.push_schedule import FURTHEST, NOT_YET, PAUSED, UNREACHABLE
 from ostiary.domain.push_target import PushTarget, SealedPush
 from ostiary.domain.token import Holder, TokenState, TokenStep
 from ostiary.ports.storage import DueWake, WakeStep
@@ -27,7 +27,9 @@ CLAIM_WAKES: Final = f"""
     ), judged AS (
         SELECT due.*, e.tenant, e.id, e.topic, e.enrolled_at, e.last_seen_at, e.push_arrived_at,
                t.id AS record_id, t.tenant AS record_tenant, t.holder, t.value,
-               p.paused_since IS NOT NULL AS is_paused, t.id IS NOT NULL AND {_SERVED} AS can_be_pushed
+               p.paused_since IS NOT NULL AS is_paused,
+               e.push_dead_since IS NULL AND t.id IS NOT NULL
+               AND 'pending' IN (e.state, coalesce(o.state, e.state)) AS is_enrolling, t.id IS NOT NULL AND {_SERVED} AS can_be_pushed
           FROM due JOIN enrollment e ON e.key = due.enrollment_key
            AND e.key = ANY(ARRAY(SELECT enrollment_key FROM due))  -- else it reads them all to join
           LEFT JOIN enrollment o ON o.key = e.parent_key
@@ -36,7 +38,8 @@ CLAIM_WAKES: Final = f"""
     ), put_off AS (
         UPDATE wake w
            SET due_at = CASE WHEN j.can_be_pushed THEN $3::timestamptz
-                             WHEN j.is_paused THEN $4::timestamptz ELSE $5::timestamptz END,
+                             WHEN j.is_paused THEN $4::timestamptz
+                             WHEN j.is_enrolling THEN $6::timestamptz ELSE $5::timestamptz END,
                failures = CASE WHEN j.can_be_pushed THEN w.failures ELSE greatest(w.failures, 1) END,
                claimed = j.can_be_pushed
           FROM judged j
@@ -145,6 +148,7 @@ class PostgresWakes:
                 now + lease,
                 now + PAUSED,
                 now + UNREACHABLE,
+                now + NOT_YET,
             )
             if not rows:
                 break

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from ostiary.domain.push_schedule import FURTHEST, PAUSED, UNREACHABLE
+from ostiary.domain.push_schedule import FURTHEST, NOT_YET, PAUSED, UNREACHABLE
 from ostiary.domain.push_target import PushTarget, SealedPush
 from ostiary.domain.token import TokenState, TokenStep
 from ostiary.ports.storage import DueWake, WakeStep
@@ -23,7 +23,10 @@ from ostiary.storage.sqlite.write_tokens import step_record
 from ostiary.storage.wake_steps import parts_without_repeats
 
 DUE_WAKES: Final = """
-    SELECT w.enrollment_key, p.paused_since IS NOT NULL,
+    SELECT w.enrollment_key,
+           CASE WHEN p.paused_since IS NOT NULL THEN 'paused'
+                WHEN e.push_dead_since IS NULL AND t.id IS NOT NULL
+                     AND 'pending' IN (e.state, coalesce(o.state, e.state)) THEN 'enrolling' END,
            e.state IN ('enrolled', 'renewing') AND e.push_dead_since IS NULL
            AND coalesce(o.state, e.state) IN ('enrolled', 'renewing')
            AND t.id IS NOT NULL AND p.paused_since IS NULL,
@@ -100,6 +103,7 @@ WAKE_SILENT: Final = """
 """
 
 _CAN_BE_PUSHED: Final = 2
+_LATER: Final = (("paused", PAUSED), ("enrolling", NOT_YET), (None, UNREACHABLE))
 
 
 class SqliteWakes:
@@ -161,11 +165,9 @@ def _claim(
         pushable = [row for row in rows if row[_CAN_BE_PUSHED]]
         _put_off(transaction, CLAIM_WAKES, now + lease, pushable)
         if len(pushable) < len(rows):
-            passed_by = [row for row in rows if not row[_CAN_BE_PUSHED]]
-            paused = [row for row in passed_by if row[1]]
-            _put_off(transaction, LOOK_LATER, now + PAUSED, paused)
-            others = [row for row in passed_by if not row[1]]
-            _put_off(transaction, LOOK_LATER, now + UNREACHABLE, others)
+            for why, later in _LATER:
+                passed_by = [row for row in rows if not row[_CAN_BE_PUSHED] and row[1] == why]
+                _put_off(transaction, LOOK_LATER, now + later, passed_by)
         claimed += [_due(row) for row in pushable]
     return tuple(claimed)
 
