@@ -264,7 +264,7 @@ def _require_pushable(device: Enrollment, channel: Enrollment) -> None:
 def _after_push_now(
     found: Snapshot, record: TokenRecord, plan: PushPlan, now: datetime
 ) -> Change[None]:
-    """Remember an accepted push, or a token that died; its schedule is left alone."""
+    """Remember an accepted push, or a token that died; a push that was about to go anyway has gone with this one."""
     channel = found.channel
     if channel is None or channel.push is None or channel.push.record_id != record.id:
         return Change(at=now, answer=None)
@@ -274,5 +274,17 @@ def _after_push_now(
         step = TokenStep(record_id=record.id, state=TokenState.DEAD, cause=cause)
         return Change(at=now, answer=None, rows=(dead,), steps=(step,))
     if plan.failures == 0:
-        return Change(at=now, answer=None, rows=(replace(channel, pushed_at=now),))
+        wake = found.wake
+        is_first = wake is not None and wake.attempt == 0 and wake.failures == 0
+        later = (
+            replace(wake, due_at=plan.next_due_at, attempt=plan.attempt)
+            if wake and is_first
+            else None
+        )
+        return Change(
+            at=now,
+            answer=None,
+            rows=(replace(channel, pushed_at=now),),
+            wakes=() if later is None else (later,),
+        )
     return Change(at=now, answer=None)
