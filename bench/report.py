@@ -68,8 +68,8 @@ def render_verdict(figures: Sequence[Figures], grown: Sequence[Growth]) -> str:
 
 def _missed(one: Figures) -> str:
     words = {
-        "CPU": f"{one.cpu_ms or 0:.2f} of {one.bar_ms or 0:.2f} ms",
-        "p99": f"p99 {one.p99_ms:.1f} of {P99_BAR_MS:.0f} ms",
+        "CPU": f"{one.cpu_ms or 0:.3f} of {one.bar_ms or 0:.3f} ms",
+        "p99": f"p99 {one.p99_ms:.3f} of {P99_BAR_MS:.3f} ms",
     }
     return ", ".join(words[name] for name in one.missed or ())
 

@@ -84,7 +84,7 @@ def _row(one: Figures, bare_ms_by_connections: dict[int, float]) -> tuple[str, .
         f"{one.p50_ms:.2f}",
         f"{one.p95_ms:.2f}",
         f"{one.p99_ms:.2f}",
-        "" if one.bar_ms is None else f"{one.bar_ms:.2f}",
+        _ms(one.bar_ms),
         VERDICT[one.holds] if not one.missed else f"**missed: {' and '.join(one.missed)}**",
     )
 

@@ -53,7 +53,8 @@ class Policy:
     keep_device_secrets: timedelta = timedelta(days=365)
     """Older unlock and bootstrap tokens; the last ones and the proven one stay whatever their age."""
     most_brief_generations: int = 50
-    """Of one token of one relationship that were in force for less than a day; the briefest go first."""
+    """Of one token of one relationship that were in force for less than a day; the briefest go first, a day after they
+    came."""
     keep_certificates: timedelta = timedelta(days=365)
     """What is known of certificates that were replaced, after their own end."""
     keep_challenges: timedelta = timedelta(days=30)

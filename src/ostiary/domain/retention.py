@@ -17,6 +17,10 @@ from ostiary.domain.token import Holder, KeyedDigest, RecordId, TenantId, TokenK
 
 SETTLED: Final = timedelta(days=1)
 """A value that was in force for so long is never crowded out by briefer ones; only its age ends it."""
+ANSWER: Final = timedelta(days=1)
+"""So long people have to answer the alert of a flood, before any value that came during it may go."""
+MOST_YOUNG: Final = 2_000
+"""Of one kind and relationship within `ANSWER`: the disk is not endless either."""
 NEWS: Final = timedelta(days=1)
 """A value that came back longer ago is no news: its history was carried here from another database, say."""
 MOST_ALERTS: Final = 2_000
@@ -170,6 +174,8 @@ class Disposable:
     aged: tuple[RecordId, ...] = ()
     crowded: tuple[RecordId, ...] = ()
     """Not old: there are too many brief ones."""
+    is_flood: bool = False
+    """More brief ones came than policy keeps, were they all still too young to go."""
 
     @property
     def ids(self) -> tuple[RecordId, ...]:
@@ -182,13 +188,12 @@ def judge_history(history: Sequence[Generation], policy: Policy, now: datetime) 
     Each relationship is judged by itself, so that nobody's generations can crowd out another's: whoever
     contests an enrollment writes into the same history.
     """
-    aged: list[RecordId] = []
-    crowded: list[RecordId] = []
-    for part in _by_relationship(history):
-        found = _judge_part(part, policy, now)
-        aged += found.aged
-        crowded += found.crowded
-    return Disposable(aged=tuple(aged), crowded=tuple(crowded))
+    found = [_judge_part(part, policy, now) for part in _by_relationship(history)]
+    return Disposable(
+        aged=tuple(id_ for one in found for id_ in one.aged),
+        crowded=tuple(id_ for one in found for id_ in one.crowded),
+        is_flood=any(one.is_flood for one in found),
+    )
 
 
 def _by_relationship(history: Iterable[Generation]) -> Iterable[list[Generation]]:
@@ -208,12 +213,24 @@ def _judge_part(part: Sequence[Generation], policy: Policy, now: datetime) -> Di
     rest = [one for one in part if one.id not in stays]
     limit = now - keeping.keep(policy)
     brief = [one for one in rest if one.changed_at > limit and one.in_force < SETTLED]
-    brief.sort(key=lambda one: (one.in_force, one.generation))
-    too_many = max(0, len(brief) - policy.most_brief_generations)
+    young = [one for one in brief if now - one.received_at < ANSWER]
+    older = [one for one in brief if now - one.received_at >= ANSWER]
+    crowded = (
+        *_briefest_beyond(policy.most_brief_generations, older),
+        *_briefest_beyond(max(MOST_YOUNG, policy.most_brief_generations), young),
+    )
     return Disposable(
         aged=tuple(one.id for one in rest if one.changed_at <= limit),
-        crowded=tuple(one.id for one in brief[:too_many]),
+        crowded=crowded,
+        is_flood=bool(crowded) or len(young) > policy.most_brief_generations,
     )
+
+
+def _briefest_beyond(most: int, brief: list[Generation]) -> tuple[RecordId, ...]:
+    """Those that go so that `most` stay."""
+    too_many = max(0, len(brief) - most)
+    brief.sort(key=lambda one: (one.in_force, one.generation))
+    return tuple(one.id for one in brief[:too_many])
 
 
 def _staying(part: Sequence[Generation], keeping: _Keeping) -> set[RecordId]:
@@ -247,19 +264,15 @@ def returned_values(
     A device has no reason to go back to an older value; an old message played once more does. What was retired
     (taken back by the device, or with an enrollment that began anew) may well come again.
     """
+    replaced: dict[tuple[KeyedDigest, str | None], int] = {}
+    for one in history:
+        if one.state is TokenState.SUPERSEDED:
+            value = (one.digest, one.relationship)
+            replaced[value] = min(one.generation, replaced.get(value, one.generation))
     return tuple(
         one
         for one in history
         if first <= one.generation <= last
         and now - one.received_at < NEWS
-        and any(_is_return(one, older) for older in history)
-    )
-
-
-def _is_return(one: Generation, older: Generation) -> bool:
-    return (
-        older.generation < one.generation
-        and older.digest == one.digest
-        and older.relationship == one.relationship
-        and older.state is TokenState.SUPERSEDED
+        and replaced.get((one.digest, one.relationship), one.generation) < one.generation
     )

@@ -15,6 +15,7 @@ from ostiary.domain.policy import Policy
 from ostiary.domain.retention import (
     AGE_RULES,
     MOST_ALERTS,
+    MOST_YOUNG,
     Aged,
     AgeRule,
     Generation,
@@ -38,7 +39,8 @@ CLOCK_SETTLES: Final = timedelta(days=1)
 """After a jump; by then somebody has noticed, for no certificate is valid to a clock that is years ahead."""
 _CLOCK: Final = "clock"
 _CLOCK_JUMPED: Final = "clock jumped"
-_LONGEST_HISTORY: Final = 2_000
+_LONGEST_HISTORY: Final = 2 * MOST_YOUNG
+"""Looked at together: more than may stay of one relationship, or nothing of a longer history would ever go."""
 _REVIEWS: Final = 100
 _DELTAS: Final = 10_000
 _CHANNELS: Final = 50
@@ -207,15 +209,15 @@ class RetentionService:
             history = await self._retention.read_history(review, limit=_LONGEST_HISTORY)
             if attempt == 0 and returned_values(history, review.first, review.last, now):
                 told.append(alerts.value_returned(review.tenant, review.holder, review.kind))
-            crowded = judge_history(history, self._policy(), now).crowded
-            if not crowded:
-                raised += told
-                return True
-            if attempt == 0:
+            found = judge_history(history, self._policy(), now)
+            if attempt == 0 and found.is_flood:
                 told.append(
                     alerts.tokens_change_too_often(review.tenant, review.holder, review.kind)
                 )
-            done.dropped[GENERATIONS] += await self._retention.drop_generations(crowded)
+            if not found.crowded:
+                raised += told
+                return True
+            done.dropped[GENERATIONS] += await self._retention.drop_generations(found.crowded)
             await self._rest()
         done.is_done = False
         return False

@@ -1,11 +1,14 @@
 """Reading request bodies within bounds: a bound for each request, and a budget for all of them together."""
 
-from typing import Self
+import sys
+from typing import Final, Self
 
 from starlette.requests import Request
 from starlette.types import Receive
 
 from ostiary.errors import Malformed, TooLarge, Unavailable
+
+_MOST_DIGITS: Final = 18
 
 
 class BodyTooLarge(TooLarge):
@@ -112,5 +115,8 @@ async def read_body(request: Request, *, limit: int, budget: BodyBudget) -> byte
 
 def announced_bytes(length: bytes) -> int | None:
     """The number in a Content-Length."""
-    # The HTTP parser has refused what is not a number, or stands beside a transfer encoding.
-    return int(length) if length.isdigit() else None
+    # The HTTP parser has refused what is not a number, or stands beside a transfer encoding. It takes any number of zeros.
+    if not length.isdigit():
+        return None
+    digits = length.lstrip(b"0") or b"0"
+    return int(digits) if len(digits) <= _MOST_DIGITS else sys.maxsize

@@ -112,6 +112,8 @@ def _bind_shared(host: str, port: int) -> socket.socket:
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))
+        # As long as nobody listens, whoever else sets it may bind the same port, and another user could take it from us.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     except OSError as error:
         sock.close()
         raise PortTaken(f"cannot listen on {host}:{port}: {error.strerror}") from None

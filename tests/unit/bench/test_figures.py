@@ -5,7 +5,7 @@ import pytest
 from bench.contestants import Contestant, Kind
 from bench.figures import Figures, medians, percentile
 from bench.processes import Family
-from bench.report import render_peers
+from bench.report import render_peers, render_verdict
 from bench.tables import render_figures
 from bench.wire import Timings
 
@@ -134,3 +134,11 @@ def test_the_best_of_the_peer_with_a_database_is_a_multiple_of_ours() -> None:
 
 def test_without_a_peer_nothing_is_compared() -> None:
     assert render_peers([measured(server_seconds=0.02)]) == ""
+
+
+def test_a_bar_that_is_missed_by_little_is_not_said_to_be_met() -> None:
+    """"0.25 of 0.25 ms" beside "missed" reads as a contradiction."""
+    figures = measured(server_seconds=0.0253)
+    assert "(0.253 of 0.250 ms)" in render_verdict([figures], [])
+    assert "| 0.253 |" in (row := render_figures([figures], {}).splitlines()[-1])
+    assert "| 0.250 |" in " ".join(row.replace("|", " | ").split())

@@ -7,6 +7,7 @@ from conformance.storage_values import NOON, digest, key, record_id
 from ostiary.domain.policy import Policy
 from ostiary.domain.retention import (
     AGE_RULES,
+    MOST_YOUNG,
     Aged,
     Disposable,
     Generation,
@@ -98,7 +99,7 @@ def test_in_a_crowd_the_briefest_go_first() -> None:
     parts = [
         generation(n, changed_at=NOON + timedelta(minutes=n, seconds=100 - n)) for n in range(1, 60)
     ]
-    found = judge_history([*parts, generation(60, state=TokenState.OK)], POLICY, NOON + DAY)
+    found = judge_history([*parts, generation(60, state=TokenState.OK)], POLICY, NOON + 2 * DAY)
     assert not found.aged
     assert (
         len(found.crowded) == 59 - 10 - 3
@@ -114,9 +115,51 @@ def test_no_flood_pushes_out_a_value_that_served_for_a_day() -> None:
         for n in range(1, 5)
     ]
     flood = [generation(n) for n in range(5, 2_000)]
-    found = judge_history([*true, *flood], POLICY, NOON + DAY)
+    found = judge_history([*true, *flood], POLICY, NOON + 3 * DAY)
     assert not numbers(found) & {1, 2, 3, 4}
     assert len(found.ids) > 1_900
+
+
+def replayed_each_second(count: int, *, true: int) -> list[Generation]:
+    """A true value that came in the middle of a flood, in force for a second like all the others."""
+    flood = [
+        generation(
+            number,
+            received_at=NOON + timedelta(seconds=number),
+            changed_at=NOON + timedelta(seconds=number + (1 if number == true else 2)),
+        )
+        for number in range(2, count)
+    ]
+    return [generation(1, received_at=NOON - 100 * DAY, changed_at=NOON), *flood]
+
+
+def test_no_flood_pushes_out_a_value_before_anybody_can_answer_the_alert() -> None:
+    """A device that is set up anew while somebody replays its messages hands over its only token once. (TU-5)"""
+    parts = replayed_each_second(1_900, true=30)
+    soon = judge_history(parts, POLICY, NOON + timedelta(hours=1))
+    assert not soon.ids
+    assert soon.is_flood
+    assert not judge_history(parts, POLICY, NOON + timedelta(hours=23)).ids
+    assert 30 in numbers(judge_history(parts, POLICY, NOON + 2 * DAY))
+
+
+def test_the_briefest_of_thousands_that_came_within_a_day_go_at_once() -> None:
+    """The disk is not endless; what stays for ever is not among them."""
+    parts = replayed_each_second(MOST_YOUNG + 500, true=30)
+    parts[39] = generation(40, received_at=NOON, changed_at=NOON, proven_at=NOON)
+    found = judge_history(parts, POLICY, NOON + timedelta(hours=1))
+    assert not found.aged
+    assert 30 in numbers(found)
+    assert not numbers(found) & {1, 40, *range(MOST_YOUNG + 497, MOST_YOUNG + 500)}
+    gone = set(found.ids)
+    left = [one for one in parts if one.id not in gone]
+    assert MOST_YOUNG <= len(left) <= MOST_YOUNG + 6
+    assert not judge_history(left, POLICY, NOON + timedelta(hours=1)).ids
+
+
+def test_a_few_values_in_a_day_are_no_flood() -> None:
+    assert not judge_history(history(10), POLICY, NOON + timedelta(hours=1)).is_flood
+    assert not judge_history(history(40), Policy(), NOON + 3 * DAY).is_flood
 
 
 def test_a_flood_of_slow_values_does_not_push_out_the_proven_nor_the_longest() -> None:
@@ -133,7 +176,7 @@ def test_a_rival_cannot_crowd_out_what_the_other_side_handed_over() -> None:
     """Whoever contests an enrollment writes into the same history. (2.3)"""
     ours = history(8)
     theirs = [generation(n, relationship=key(2)) for n in range(10, 500)]
-    found = judge_history([*ours, *theirs], POLICY, NOON + DAY)
+    found = judge_history([*ours, *theirs], POLICY, NOON + 2 * DAY)
     assert min(numbers(found)) >= 10
 
 

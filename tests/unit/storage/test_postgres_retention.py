@@ -25,6 +25,18 @@ async def test_one_node_has_the_turn_until_its_lease_ends(postgres_url: str) -> 
         assert not await one.retention.take_turn(after(minutes=5), lease=LEASE)
 
 
+async def test_a_turn_that_a_clock_a_year_ahead_took_is_nobodys(postgres_url: str) -> None:
+    """Else no other node forgets anything for a year. (users.md 5.2, promise 10)"""
+    clock = MovedClock()
+    async with (
+        open_postgres(postgres_url, clock=clock) as wrong,
+        open_postgres(postgres_url, clock=clock) as right,
+    ):
+        assert await wrong.retention.take_turn(after(days=365), lease=LEASE)
+        assert await right.retention.take_turn(NOON, lease=LEASE)
+        assert not await wrong.retention.take_turn(after(minutes=1), lease=LEASE)
+
+
 async def test_two_nodes_that_work_at_once_remove_nothing_twice_and_miss_nothing(
     postgres_url: str,
 ) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import copy
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextvars import Context
 from typing import Any, Final, Protocol
 
 from ostiary.errors import OstiaryError
@@ -105,7 +106,7 @@ class Batches:
         is_free = line.under_way == line.slow and line.under_way < MOST_UNDER_WAY
         if is_free and not line.is_due:
             line.is_due = True
-            asyncio.get_running_loop().call_soon(self._start, statement, line)
+            asyncio.get_running_loop().call_soon(self._start, statement, line, context=Context())
 
     def _start(self, statement: str, line: _Line) -> None:
         line.is_due = False

@@ -1,18 +1,22 @@
 """Decisions on PostgreSQL: one statement to load, the rule, one statement to write; repeated if others were faster."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import Any, Final, TypeVar
 
 import structlog
 
-from ostiary.domain.decision import Ask, Change, Snapshot
+from ostiary.domain.decision import Ask, ByCertificate, Change, Snapshot
 from ostiary.domain.enrollment import EnrollmentKey
 from ostiary.domain.token import RecordId, TokenRecord
 from ostiary.errors import Unavailable
+from ostiary.ports.storage import StorageBusy
 from ostiary.ports.trace import Trace
 from ostiary.storage.errors import ChangeDoesNotFit
 from ostiary.storage.postgres.batches import Batches
+from ostiary.storage.postgres.lanes import Lanes
 from ostiary.storage.postgres.load import Loaded, load, load_record
 from ostiary.storage.postgres.pool import Pool
 from ostiary.storage.postgres.seen import SeenBuffer
@@ -45,8 +49,12 @@ class PostgresEnrollments:
         wake_written: Callable[[], object],
         seen_within_seconds: float,
         longest_queue: int,
+        wait_seconds: float,
     ) -> None:
         self._pool = pool
+        self._lanes = Lanes()
+        self._wait_seconds = wait_seconds
+        self._insisting = asyncio.Semaphore(max(1, pool.size // 2))
         self._batches = Batches(pool, longest_queue=longest_queue)
         self._trace = trace
         self._wake_written = wake_written
@@ -91,11 +99,39 @@ class PostgresEnrollments:
         self, ask: Ask, rule: Callable[[Snapshot], Change[AnswerT]]
     ) -> Change[AnswerT]:
         """Together with whoever else is here; if others were faster, once more alone."""
+        if not isinstance(ask.who, ByCertificate):
+            return await self._decide_in_turn(ask, rule)
+        async with self._lanes.turn(ask.who.fingerprint):
+            return await self._decide_in_turn(ask, rule)
+
+    async def _decide_in_turn(
+        self, ask: Ask, rule: Callable[[Snapshot], Change[AnswerT]]
+    ) -> Change[AnswerT]:
         overtaken: list[EnrollmentKey] = []
         try:
             return await self._attempt(self._batches, ask, rule, overtaken)
         except ChangeDoesNotFit:
-            return await self._pool.run(lambda session: self._insist(session, ask, rule, overtaken))
+            async with self._room_to_insist():
+                return await self._pool.run(
+                    lambda session: self._insist(session, ask, rule, overtaken)
+                )
+
+    @asynccontextmanager
+    async def _room_to_insist(self) -> AsyncIterator[None]:
+        """Rows that somebody holds may take seconds: whoever waits for them never gets all the connections there are.
+
+        Raises:
+            StorageBusy: too many wait for such rows.
+        """
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await self._insisting.acquire()
+        except TimeoutError:
+            raise StorageBusy("waited too long") from None
+        try:
+            yield
+        finally:
+            self._insisting.release()
 
     async def _insist(
         self,
@@ -164,7 +200,9 @@ class PostgresEnrollments:
             self._start_flush()
         elif self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._seen_within_seconds, self._start_flush)
+            self._timer = loop.call_later(
+                self._seen_within_seconds, self._start_flush, context=Context()
+            )
 
     def _start_flush(self) -> None:
         if self._timer is not None:

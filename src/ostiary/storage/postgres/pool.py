@@ -93,6 +93,11 @@ class Pool:
         self._is_closed = False
         self._emptied = asyncio.Event()
 
+    @property
+    def size(self) -> int:
+        """How many connections there may be."""
+        return self._size
+
     async def run(self, work: Callable[[Session], Awaitable[AnswerT]]) -> AnswerT:
         """Do the work on a connection of its own.
 

@@ -40,6 +40,7 @@ TAKE_TURN: Final = """
     INSERT INTO retention_place (name, place, until) VALUES ('turn', $1, $2)
     ON CONFLICT (name) DO UPDATE SET place = excluded.place, until = excluded.until
      WHERE retention_place.place = excluded.place OR retention_place.until <= $3
+        OR retention_place.until > $4
 """  # the place is the node that has the turn; it may prolong it
 LOAD_PLACE: Final = "SELECT place FROM retention_place WHERE name = $1"
 SAVE_PLACE: Final = """
@@ -136,7 +137,9 @@ class PostgresRetention:
         return await self._pool.transact(lambda session: forget_alerts(session, found))
 
     async def take_turn(self, now: datetime, *, lease: timedelta) -> bool:
-        return bool(await self._pool.write(TAKE_TURN, self._node, now + lease, now))
+        """A turn that ends later than any of ours could was taken by a clock that was wrong; it is nobody's."""
+        values = (self._node, now + lease, now, now + 2 * lease)
+        return bool(await self._pool.write(TAKE_TURN, *values))
 
     async def load_place(self, walk: str) -> str:
         found = await self._pool.row(LOAD_PLACE, walk)

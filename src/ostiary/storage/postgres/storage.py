@@ -77,6 +77,7 @@ class PostgresStorage:
             wake_written=self._bell.ring,
             seen_within_seconds=seen_within_seconds,
             longest_queue=longest_queue,
+            wait_seconds=wait_seconds,
         )
         self.challenges = PostgresChallenges(self._pool)
         self.wakes = PostgresWakes(self._pool, self._bell)

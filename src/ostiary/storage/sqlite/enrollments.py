@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 from datetime import datetime
 from typing import Final, TypeVar
 
@@ -74,7 +75,7 @@ class SqliteEnrollments:
         elif not self._flush_is_due:
             self._flush_is_due = True
             asyncio.get_running_loop().call_later(
-                self._seen_within_seconds, self._flush_seen_in_time
+                self._seen_within_seconds, self._flush_seen_in_time, context=Context()
             )
 
     def _flush_seen_in_time(self) -> None:
