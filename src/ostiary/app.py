@@ -199,7 +199,7 @@ def control_app(house: House) -> ASGIApp:
         budget=house.budget,
         enroll_url=lambda code: f"{house.settings.url}/enroll/{code}",
     )
-    return FrontDoor([Wing(door=Door.API, routes=Control(services).routes())])
+    return FrontDoor([Wing(door=Door.CONTROL, routes=Control(services).routes())])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,7 +373,11 @@ def _wire(
             policy=ProfilePolicy(trust_anchors=own_tls_authority(settings)),
         ),
         health=HealthService(
-            storage.reports, storage.push_certificates, clock, _dated(settings, authority)
+            storage.reports,
+            storage.push_certificates,
+            storage.wakes,
+            clock,
+            _dated(settings, authority),
         ),
         device_door=DeviceDoor(
             gate=DeviceGate(_device_authorities(settings, authority), clock, policies.current),

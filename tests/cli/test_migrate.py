@@ -2,13 +2,22 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from conformance.transfer_dumps import dump_postgres, dump_sqlite
+from conformance.transfer_progress import Unheard
+from ostiary.cli.current_house import SettingsChanged, open_current_house
+from ostiary.cli.failure import failure_of
 from ostiary.cli.main import run
-from ostiary.settings import load_settings
+from ostiary.cli.migrate import carry_out, make_plan
+from ostiary.settings import Settings, load_settings
+from ostiary.storage.errors import StoreIsOpen
+from ostiary.storage.sqlite.connection import StoreLock
+from ostiary.storage.transfer.errors import NodeCame
 from served import served
 
 
@@ -43,7 +52,7 @@ def test_it_moves_all_and_names_the_new_database_in_the_settings(
 
 
 def test_there_and_back_the_same_server_serves_the_same_house(data: Path, bare_url: str) -> None:
-    """The second way leads into another file: the first one still lies there, and holds something."""
+    """The file that was moved away lies there still: it is marked, so it makes room for the one that comes back."""
     before = dump_sqlite(data / "ostiary.sqlite")
     token = ["api-token", "create", "prometheus", "--scope", "read"]
     assert run(["migrate", "--to", bare_url]) == 0
@@ -51,9 +60,10 @@ def test_there_and_back_the_same_server_serves_the_same_house(data: Path, bare_u
         assert run(token) == 0  # through the control socket
         assert run(["migrate", "--to", "sqlite"]) == 75
         assert server.stop() == 0
-    assert run(["migrate", "--to", "sqlite"]) == 73
-    (data / "ostiary.sqlite").rename(data / "ostiary.sqlite.old")
     assert run(["migrate", "--to", "sqlite"]) == 0
+    assert dump_sqlite(data / "ostiary.sqlite.old") == before
+    assert (data / "ostiary.sqlite.old.moved").exists()
+    assert not (data / "ostiary.sqlite.moved").exists()
     after = dump_sqlite(data / "ostiary.sqlite")
     assert len(after["api_token"]) == len(before["api_token"]) + 1
     assert len(after["audit"]) == len(before["audit"]) + 1
@@ -80,7 +90,9 @@ def test_the_settings_may_be_kept(
     before = (data / "ostiary.toml").read_text()
     assert run(["migrate", "--keep-settings", "--to", str(tmp_path / "other.db")]) == 0
     assert (data / "ostiary.toml").read_text() == before
-    assert "still names the old database" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "still names the old database" in said
+    assert f'  database = "sqlite:///{tmp_path / "other.db"}"' in said.splitlines()
 
 
 def test_where_the_environment_names_the_database_the_file_is_left_alone(
@@ -113,6 +125,147 @@ def test_a_server_that_runs_is_left_in_peace(data: Path, tmp_path: Path) -> None
     with served(data):
         assert run(["migrate", "--to", str(tmp_path / "other.db")]) == 75
     assert not (tmp_path / "other.db").exists()
+
+
+def test_a_check_may_be_made_while_a_server_runs(
+    data: Path, tmp_path: Path, bare_url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It moves nothing, and finds a wrong host or name before anything is stopped; on both engines."""
+    for target in (bare_url, str(tmp_path / "other.db")):
+        with served(data) as server:
+            assert run(["migrate", "--check", "--to", target]) == 0
+            assert "A server runs here: stop it" in capfd.readouterr().err
+            assert run(["migrate", "--check", "--to", "postgresql://127.0.0.1:1/nothing"]) == 75
+            assert server.stop() == 0
+        if target == bare_url:
+            assert run(["migrate", "--to", target]) == 0
+
+
+@pytest.mark.usefixtures("data")
+@pytest.mark.parametrize("word", ["postgresql1", "localhost:5432", "ostiary"])
+def test_a_bare_word_is_no_file(
+    word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["migrate", "--to", word]) == 65
+    assert "postgresql://user@host/name" in capfd.readouterr().err
+    assert not (tmp_path / word).exists()
+
+
+def test_an_old_database_that_is_put_back_into_service_is_refused(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It misses what devices handed over since, which would be lost without a word."""
+    first, other = (data / "ostiary.toml").read_text(), tmp_path / "other.db"
+    assert run(["migrate", "--to", str(other)]) == 0
+    (data / "ostiary.toml").write_text(first)
+    for command in (["serve"], ["policy", "list"], ["migrate", "--to", str(tmp_path / "third.db")]):
+        capfd.readouterr()
+        assert run(command) == 73
+        said = capfd.readouterr().err
+        assert f"was moved to {other} at " in said
+        assert f"{data / 'ostiary.sqlite.moved'}" in said
+    assert not (tmp_path / "third.db").exists()
+    (data / "ostiary.sqlite.moved").unlink()
+    assert run(["policy", "list"]) == 0
+
+
+def test_a_move_that_was_cut_off_before_the_settings_is_ended_by_the_same_command(
+    data: Path, tmp_path: Path
+) -> None:
+    first, other = (data / "ostiary.toml").read_text(), str(tmp_path / "other.db")
+    assert run(["migrate", "--to", other]) == 0
+    (data / "ostiary.toml").write_text(first)
+    assert run(["migrate", "--to", other]) == 0
+    assert load_settings(data).database_url == f"sqlite:///{other}"
+
+
+def test_who_read_the_settings_before_a_move_does_not_serve_the_old_database(
+    data: Path, tmp_path: Path, bare_url: str
+) -> None:
+    """A supervised server that starts while `ostiary migrate` ends. Exit code 75: the next start serves the new one."""
+    for target in (bare_url, str(tmp_path / "other.db")):
+        before = load_settings(data)
+        assert run(["migrate", "--to", target]) == 0
+
+        async def opened(settings: Settings = before) -> None:
+            async with open_current_house(settings):
+                raise AssertionError
+
+        with pytest.raises(SettingsChanged):
+            asyncio.run(opened())
+        assert failure_of(SettingsChanged()).exit_code == 75
+
+
+def test_settings_change_while_nobody_else_can_open_the_old_database(
+    data: Path, tmp_path: Path
+) -> None:
+    heard: list[str] = []
+
+    def look(step: str) -> None:
+        if step == "settings-changed":
+            with pytest.raises(StoreIsOpen):
+                StoreLock(data / "ostiary.sqlite")
+            heard.append(step)
+
+    plan = make_plan(load_settings(data), str(tmp_path / "other.db"), keep_settings=False)
+    carry_out(plan, Unheard(), dry=False, trace=look)
+    assert heard == ["settings-changed"]
+
+
+@pytest.mark.parametrize("step", ["committed", "settings-changed"])
+def test_a_node_that_comes_at_the_very_end_is_named_and_the_settings_stay(
+    data: Path, tmp_path: Path, bare_url: str, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """What it takes in would be lost: it read the settings before they changed."""
+    assert run(["migrate", "--to", bare_url]) == 0
+    before = {path.name: path.read_bytes() for path in data.iterdir() if path.is_file()}
+    nodes: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr("ostiary.storage.transfer.postgres.LOOKS", 1)
+
+    def come(reached: str) -> None:
+        if reached == step:
+            nodes.append(connected_node(bare_url))
+
+    plan = make_plan(load_settings(data), str(tmp_path / "new.db"), keep_settings=False)
+    try:
+        with pytest.raises(NodeCame):
+            carry_out(plan, Unheard(), dry=False, trace=come)
+    finally:
+        for node in nodes:
+            node.communicate(b"")
+    assert {path.name: path.read_bytes() for path in data.iterdir() if path.is_file()} == before
+
+
+def connected_node(url: str) -> subprocess.Popen[bytes]:
+    """A process that is connected as nodes are, until its standard input ends."""
+    program = (
+        "import asyncio, asyncpg, sys\n"
+        "async def main():\n"
+        "    one = await asyncpg.connect(sys.argv[1], server_settings={'application_name': 'ostiary'})\n"
+        "    print('here', flush=True)\n"
+        "    sys.stdin.read()\n"
+        "    await one.close()\n"
+        "asyncio.run(main())\n"
+    )
+    node = subprocess.Popen(
+        [sys.executable, "-c", program, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert node.stdout is not None
+    assert node.stdout.readline() == b"here\n"
+    return node
+
+
+def test_a_target_in_use_is_spoken_of_as_the_target(
+    bare_url: str, data: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiary.storage.transfer.postgres.LOOKS", 1)
+    node = connected_node(bare_url)
+    try:
+        assert run(["migrate", "--data", str(data), "--check", "--to", bare_url]) == 75
+    finally:
+        node.communicate(b"")
+    assert "the database that is to be moved into" in capfd.readouterr().err
 
 
 def test_a_path_is_meant_as_shells_mean_it(

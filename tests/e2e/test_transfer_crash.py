@@ -172,6 +172,7 @@ def test_killed_at_any_moment_it_is_all_or_nothing(
         assert is_there or named != to
         assert dump_sqlite(data / "ostiary.sqlite") == before
         there.unlink(missing_ok=True)
+        (data / "ostiary.sqlite.moved").unlink(missing_ok=True)
         asyncio.run(empty(bare_url))
         settings.write_text(first)
 

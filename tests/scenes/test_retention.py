@@ -11,7 +11,7 @@ from ostiary.services.reply import Reply
 from ostiary.services.retention import RetentionPace, RetentionService
 from scenes.house import IPAD, IPHONE, MAC, Device, House
 
-AT_ONCE = RetentionPace(batch=50, pause=timedelta(0))
+AT_ONCE = RetentionPace(batch=200, pause=timedelta(0))
 
 
 def forgetful(house: House) -> RetentionService:
@@ -56,11 +56,11 @@ async def test_a_device_that_changes_its_tokens_without_end_does_not_fill_the_st
     service = forgetful(house)
     for _ in range(3):
         await flood(iphone, 60, seconds=1)
-        assert not (await service.tend()).dropped
+        await service.tend()
+        assert len(await house.history(iphone.id, TokenKind.UNLOCK)) >= 60
         assert await house.alerts() >= {"unlock-token-flood", "push-token-flood"}
         house.clock.advance(days=1)
         assert (await swept(house))["generations"] > 0
-        await swept(house)  # of a long history a walk looks at the newest part
         for kind in (TokenKind.UNLOCK, TokenKind.PUSH):
             assert len(await house.history(iphone.id, kind)) <= 20 + 5
     kept = await house.history(iphone.id, TokenKind.UNLOCK)

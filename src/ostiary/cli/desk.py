@@ -10,8 +10,9 @@ from typing import Annotated, Any, Final
 import httpx
 import typer
 
-from ostiary.app import control_app, open_house
+from ostiary.app import control_app
 from ostiary.cli.background import run_async
+from ostiary.cli.current_house import open_current_house
 from ostiary.cli.failure import Exit, Failed, failure_of_problem
 from ostiary.cli.output import say
 from ostiary.settings import load_settings
@@ -122,7 +123,7 @@ async def open_desk(data: Path) -> AsyncIterator[Desk]:
     open_journal(
         "console", "error"
     )  # the answer says what happened; a log line beside it would repeat it
-    async with open_house(settings) as house:
+    async with open_current_house(settings) as house:
         transport = httpx.ASGITransport(app=control_app(house))
         async with _client(transport, headers) as client:
             yield Desk(client)

@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -18,13 +18,14 @@ from ostiary.app import SystemClock
 from ostiary.cli.background import run_async
 from ostiary.cli.desk import DEFAULT_DATA, DataOption
 from ostiary.cli.output import OUTPUT, Form, print_list, say
-from ostiary.cli.settings_file import replace_settings, with_database
-from ostiary.errors import Unavailable
+from ostiary.cli.settings_file import quoted, replaced_settings, with_database
+from ostiary.errors import Malformed, Unavailable
 from ostiary.ports.trace import Trace, no_trace
 from ostiary.settings import ENV_PREFIX, Settings, load_settings
 from ostiary.storage.errors import UnusableDatabaseUrl
 from ostiary.storage.postgres.address import SCHEMES, decode_address
-from ostiary.storage.transfer.move import Moved, Progress, describe, is_postgres, move
+from ostiary.storage.transfer.move import Moved, Progress, marked, move
+from ostiary.storage.transfer.words import describe, dropping, is_postgres, masked
 from ostiary.web.control_socket import is_served
 
 _COLUMNS: Final = {"table": "TABLE", "rows": "ROWS"}
@@ -37,6 +38,15 @@ class ServerRuns(Unavailable):
     """A server runs on this data directory; what devices bring it meanwhile would be lost."""
 
     hint = "Stop it, and on PostgreSQL the other nodes too; devices come back by themselves. Then start again."
+
+
+class NoSuchTarget(Malformed):
+    """`--to` is one bare word, which names neither an engine nor clearly a file."""
+
+    hint = (
+        "Write postgresql://user@host/name for PostgreSQL, sqlite for the file in the data directory,"
+        " or a path with a slash in it (./name) for another file."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +83,10 @@ def migrate(
     ],
     data: DataOption = DEFAULT_DATA,
     check: Annotated[
-        bool, typer.Option("--check", help="Say what would be moved, and move nothing.")
+        bool,
+        typer.Option(
+            "--check", help="Say what would be moved, and move nothing; servers may run meanwhile."
+        ),
     ] = False,
     keep_settings: Annotated[
         bool, typer.Option("--keep-settings", help="Leave ostiary.toml as it is.")
@@ -83,7 +96,7 @@ def migrate(
     """Move everything into another, empty database: from SQLite to PostgreSQL, or back.
 
     Stop all servers first; devices are patient. Every row is copied, read back and compared; then ostiary.toml names
-    the new database. The old one stays as it was. If anything goes wrong before the end, the new database is as
+    the new database. The old one stays as it was; beside a SQLite file a mark says that it is not to be served. If anything goes wrong before the end, the new database is as
     empty as before, and the same command can be given again.
 
     A password in the address is seen by others in the list of processes: put it into OSTIARY_MIGRATE_TO instead.
@@ -102,7 +115,7 @@ def migrate(
 
 
 def make_plan(settings: Settings, to: str, *, keep_settings: bool) -> Plan:
-    """Raises UnusableDatabaseUrl, SettingsFaulty."""
+    """Raises UnusableDatabaseUrl, NoSuchTarget, SettingsFaulty."""
     target = _as_url(to)
     keeps = keep_settings or _is_named_elsewhere()
     file = settings.places.settings_file
@@ -122,22 +135,34 @@ def carry_out(
         ServerRuns, SettingsNotWritable, and what the transfer raises.
     """
     places = plan.settings.places
-    if is_served(places.control_socket):
+    if not dry and is_served(places.control_socket):
         raise ServerRuns
+    clock = SystemClock()
+    kept: Path | None = None
+
+    @contextmanager
+    def settle() -> Iterator[None]:
+        nonlocal kept
+        with ExitStack() as stack:
+            # Cut off between the two, a server is refused, and the same command given again goes on.
+            stack.enter_context(marked(plan.source_url, plan.target_url, clock))
+            if plan.new_settings is not None:
+                file = places.settings_file
+                kept = stack.enter_context(replaced_settings(file, plan.new_settings))
+                trace("settings-changed")
+            yield
+
     moved = run_async(
         move(
             plan.source_url,
             plan.target_url,
-            clock=SystemClock(),
+            clock=clock,
             progress=progress,
             dry=dry,
             trace=trace,
+            settle=settle,
         )
     )
-    if dry or plan.new_settings is None:
-        return moved, None
-    kept = replace_settings(places.settings_file, plan.new_settings)
-    trace("settings-changed")
     return moved, kept
 
 
@@ -170,7 +195,11 @@ def _bar() -> Iterator[Hearing]:
 
 
 def _as_url(to: str) -> str:
-    """The URL that `--to` means: a word, a path as shells have them, or a URL. Raises UnusableDatabaseUrl."""
+    """The URL that `--to` means: a word, a path as shells have them, or a URL.
+
+    Raises:
+        UnusableDatabaseUrl, NoSuchTarget: it means none.
+    """
     if to == "sqlite":
         return _OWN_FILE
     if to.partition(":")[0] in SCHEMES:
@@ -180,6 +209,8 @@ def _as_url(to: str) -> str:
         return to
     if "://" in to or not to:
         raise UnusableDatabaseUrl
+    if "/" not in to and not Path(to).suffix:
+        raise NoSuchTarget(to=to)
     return f"{_SQLITE}{Path(to).absolute()}"
 
 
@@ -194,6 +225,8 @@ def _say_what_would(plan: Plan, moved: Moved) -> None:
         f"Would move {sum(moved.rows.values()):,} rows from {describe(plan.source_url)}"
         f" to {describe(plan.target_url)}.{there} Nothing was changed."
     )
+    if is_served(plan.settings.places.control_socket):
+        say("A server runs here: stop it, and all other nodes, before you move.")
 
 
 def _say_what_was(plan: Plan, moved: Moved, kept: Path | None) -> None:
@@ -205,7 +238,14 @@ def _say_what_was(plan: Plan, moved: Moved, kept: Path | None) -> None:
         say(f"{file} names the new database; as it was before: {kept.name}")
     else:
         where = "OSTIARY_DATABASE" if _is_named_elsewhere() else str(file)
-        say(f"{where} still names the old database: change it before a server starts.")
+        say(f"{where} still names the old database: change it before a server starts. It is to say")
+        say(
+            f"  OSTIARY_DATABASE={shlex.quote(masked(plan.target))}"
+            if _is_named_elsewhere()
+            else f"  database = {quoted(masked(plan.target))}"
+        )
+    if moved.aside is not None:
+        say(f"What lay there, moved away once, is now {moved.aside}.")
     say("Left to do:")
     say(f"  ostiary doctor --data {shlex.quote(str(data))}, then ostiary serve")
     if is_postgres(plan.target_url):
@@ -213,6 +253,10 @@ def _say_what_was(plan: Plan, moved: Moved, kept: Path | None) -> None:
     elif is_postgres(plan.source_url):
         say("  retire the other nodes: SQLite is served by this one alone")
     say("  The old database is as it was. Never serve it again: it misses what devices bring now.")
+    if not is_postgres(plan.source_url):
+        say(
+            f"  {old}.moved keeps servers from it; only if you go back on purpose, remove that file."
+        )
     say(f"  When the new one has proven itself, and is in your backups: {_removal(plan)}")
 
 
@@ -220,6 +264,6 @@ def _removal(plan: Plan) -> str:
     """How to be rid of the old database."""
     old = describe(plan.source_url)
     if is_postgres(plan.source_url):
-        return f"drop the database {old.rpartition('/')[2]}"
-    files = (Path(f"{old}{end}") for end in ("", "-wal", "-shm", ".lock"))
+        return dropping(plan.source_url)
+    files = (Path(f"{old}{end}") for end in ("", "-wal", "-shm", ".lock", ".moved"))
     return f"rm {shlex.join(str(file) for file in files if file.exists())}"

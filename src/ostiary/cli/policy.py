@@ -36,7 +36,7 @@ def set_policy(
     value: Annotated[str, typer.Argument(help="Its new value; `policy list` shows the choices.")],
     data: DataOption = DEFAULT_DATA,
 ) -> None:
-    """Set one policy for everybody; servers take it up within half a minute.
+    """Set one policy for everybody; servers take it up within five seconds.
 
     Example: ostiary policy set user_login digest
     """

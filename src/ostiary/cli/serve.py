@@ -1,6 +1,7 @@
 """`ostiary serve`: the server, web and worker in one process, or shared out over several."""
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -13,9 +14,10 @@ from typing import Annotated, Final
 import structlog
 import typer
 
-from ostiary.app import Part, Served, open_doors, open_house
+from ostiary.app import Part, Served, open_doors
 from ostiary.app import serve as serve_house
 from ostiary.cli.background import run_async
+from ostiary.cli.current_house import open_current_house
 from ostiary.cli.desk import DEFAULT_DATA, DataOption
 from ostiary.cli.failure import Exit
 from ostiary.cli.processes import Patience, Processes, Voice
@@ -143,7 +145,10 @@ async def _serve(
             loop.call_later(_BEAT_SECONDS, keep_beating)
 
     keep_beating()
-    async with open_house(settings) as house:
+    async with open_current_house(settings) as house:
+        # What there is by now stays: looking through it again would cost devices a wait of 50 ms now and then.
+        gc.collect()
+        gc.freeze()
         await serve_house(house, stop, ready=ready, part=part)
     structlog.get_logger().info("stopped")
 

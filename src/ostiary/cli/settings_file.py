@@ -2,6 +2,8 @@
 
 import re
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,19 +51,28 @@ def with_database(text: str, database_url: str) -> str:
     return changed
 
 
-def replace_settings(file: Path, text: str) -> Path:
+@contextmanager
+def replaced_settings(file: Path, text: str) -> Iterator[Path]:
     """Put new settings in the place of the old ones, all at once; where the old ones are kept.
+
+    If the body raises, the old ones are back in their place.
 
     Raises:
         SettingsNotWritable: nothing was changed.
     """
     try:
-        kept = _free_name(file)
-        write_key_file(kept, file.read_bytes())
+        kept, before = _free_name(file), file.read_bytes()
+        write_key_file(kept, before)
         replace_key_file(file, text.encode())
     except OSError as error:
         raise SettingsNotWritable(f"{file} cannot be changed: {error.strerror}") from None
-    return kept
+    try:
+        yield kept
+    except BaseException:
+        with suppress(OSError):
+            replace_key_file(file, before)
+            kept.unlink()
+        raise
 
 
 def _free_name(file: Path) -> Path:

@@ -9,12 +9,15 @@ from typing import Final
 from ostiary.domain.token import DEFAULT_TENANT, TenantId
 from ostiary.ports.clock import Clock
 from ostiary.ports.reports import Reports
-from ostiary.ports.storage import PushCertificates
+from ostiary.ports.storage import PushCertificates, Wakes
 
 WARN_BEFORE: Final = timedelta(days=30)
 WARN_OF_PUSH_BEFORE: Final = timedelta(days=60)
 """A push certificate is renewed in Apple's portal, by whoever owns its account: that takes longest. (5.6)"""
 CRITICAL_BEFORE: Final = timedelta(days=7)
+PUSHES_WAIT: Final = timedelta(minutes=5)
+"""A push is taken within seconds where somebody pushes; more after a storm, and then the line says so."""
+PUSHES_STAND_STILL: Final = timedelta(hours=1)
 FIRST_SANE_MOMENT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """Ostiary did not exist before; a clock that shows less is wrong."""
 MOST_ALERTS: Final = 20
@@ -55,12 +58,14 @@ class HealthService:
         self,
         reports: Reports,
         certificates: PushCertificates,
+        wakes: Wakes,
         clock: Clock,
         dated: Sequence[Dated] = (),
         tenant: TenantId = DEFAULT_TENANT,
     ) -> None:
         self._reports = reports
         self._certificates = certificates
+        self._wakes = wakes
         self._clock = clock
         self._dated = dated
         self._tenant = tenant
@@ -72,6 +77,7 @@ class HealthService:
             _clock_finding(now),
             *(ending(dated, now) for dated in self._dated),
             *await self._push_findings(now),
+            await self._overdue_finding(now),
             *await self._count_findings(),
             *await self._alert_findings(),
         )
@@ -108,6 +114,20 @@ class HealthService:
                     )
                 )
         return findings
+
+    async def _overdue_finding(self, now: datetime) -> Finding:
+        """Whoever pushes takes what is due at once and puts it off; a push that stays due was taken by nobody."""
+        due_at = await self._wakes.next_due_at()
+        late = timedelta(0) if due_at is None else now - due_at
+        if due_at is None or late < PUSHES_WAIT:
+            return Finding(subject="due pushes", severity=Severity.OK, sentence="None is late.")
+        return Finding(
+            subject="due pushes",
+            severity=Severity.CRITICAL if late >= PUSHES_STAND_STILL else Severity.WARNING,
+            sentence=f"Nobody pushes: the oldest is due since {due_at:%Y-%m-%d %H:%M} UTC.",
+            todo="Is a worker running? `ostiary serve` has one, `ostiary serve --only web` has none; the log of the "
+            "worker says what keeps it.",
+        )
 
     async def _count_findings(self) -> list[Finding]:
         counts = await self._reports.count()

@@ -15,6 +15,15 @@ class DatabaseMissing(Missing):
     hint = "Restore it from a copy; an empty one would know no device."
 
 
+class DatabaseMoved(Conflicting):
+    """The house in this database was moved to another one."""
+
+    hint = (
+        "Let `database` in ostiary.toml (or OSTIARY_DATABASE) name the new one. If you go back on purpose, and"
+        " give up what devices brought since, remove the mark. If `ostiary migrate` was cut off, give it again."
+    )
+
+
 class SchemaTooNew(Unavailable):
     """A newer Ostiary has changed this database; this one does not know its tables."""
 

@@ -16,7 +16,7 @@ from ostiary.errors import Malformed, OstiaryError
 from ostiary.protocol.mdm.enrollment_profile import CONTENT_TYPE
 from ostiary.secret import Secret
 from ostiary.web.body import BodyBudget, read_body
-from ostiary.web.problems import Door, log_problem, status_of
+from ostiary.web.problems import Door, as_told_outside, log_problem, status_of
 
 PATH: Final = "/enroll"
 _LARGEST_FORM: Final = 4 * 1024
@@ -99,7 +99,8 @@ def enroll_routes(profile_for: ProfileFor, budget: BodyBudget) -> list[Route]:
             if "text/html" not in request.headers.get("accept", ""):
                 raise
             log_problem(error)
-            said = _SAID.substitute(title=html.escape(error.title), hint=html.escape(error.hint))
+            told = as_told_outside(error)
+            said = _SAID.substitute(title=html.escape(told.title), hint=html.escape(told.hint))
             return _page(said, status_of(error, Door.ENROLLMENT))
         return Response(profile, headers=_FILE_HEADERS, media_type=CONTENT_TYPE)
 

@@ -20,6 +20,7 @@ from ostiary.errors import (
     TooLarge,
     Unavailable,
 )
+from ostiary.ports.storage import StorageFailed
 from ostiary.services.api_tokens import ApiTokenExpired, ApiTokenUnknown
 
 RETRY_AFTER_SECONDS: Final = 5
@@ -40,9 +41,22 @@ class Door(Enum):
     NANO = auto()
     """Programs written for NanoMDM's API."""
     API = auto()
-    """Programs and our own command line: application/problem+json."""
+    """Programs: application/problem+json."""
+    CONTROL = auto()
+    """Our own command line, over a socket that nobody else may open; told as programs are, and more."""
 
 
+_FOR_PROGRAMS: Final[Mapping[type[OstiaryError], HTTPStatus]] = MappingProxyType(
+    {
+        Malformed: HTTPStatus.BAD_REQUEST,
+        TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        Refused: HTTPStatus.FORBIDDEN,
+        Declined: HTTPStatus.CONFLICT,
+        Missing: HTTPStatus.NOT_FOUND,
+        Conflicting: HTTPStatus.CONFLICT,
+        Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    }
+)
 _STATUS: Final[Mapping[Door, Mapping[type[OstiaryError], HTTPStatus]]] = MappingProxyType(
     {
         Door.DEVICE: MappingProxyType(
@@ -78,17 +92,8 @@ _STATUS: Final[Mapping[Door, Mapping[type[OstiaryError], HTTPStatus]]] = Mapping
                 Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
             }
         ),
-        Door.API: MappingProxyType(
-            {
-                Malformed: HTTPStatus.BAD_REQUEST,
-                TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                Refused: HTTPStatus.FORBIDDEN,
-                Declined: HTTPStatus.CONFLICT,
-                Missing: HTTPStatus.NOT_FOUND,
-                Conflicting: HTTPStatus.CONFLICT,
-                Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
-            }
-        ),
+        Door.API: _FOR_PROGRAMS,
+        Door.CONTROL: _FOR_PROGRAMS,
     }
 )
 
@@ -120,12 +125,20 @@ def status_of(error: Exception, door: Door) -> HTTPStatus:
     return _STATUS[door][family]
 
 
+def as_told_outside(error: OstiaryError) -> OstiaryError:
+    """The error as those may hear of it whom we may not even have recognized yet: not where our database is, nor why
+    it does not let us in. (style.md 7)"""
+    return StorageFailed() if isinstance(error, StorageFailed) else error
+
+
 def render_problem(error: Exception, door: Door, *, request_id: str) -> Response:
     """The answer that tells this sender of this error. It holds no detail of a fault of ours.
 
     Source: style.md 7; check-in-and-commands.md 3.7, the fail-safe rule.
     """
     status = status_of(error, door)
+    if isinstance(error, OstiaryError) and door is not Door.CONTROL:
+        error = as_told_outside(error)
     headers = {"Cache-Control": "no-store"}
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
@@ -140,7 +153,7 @@ def render_problem(error: Exception, door: Door, *, request_id: str) -> Response
         case Door.NANO:
             said = str(known) if known else f"internal error, reference {request_id}"
             return nano_json({"error": said}, status, headers)
-        case Door.API:
+        case Door.API | Door.CONTROL:
             return _problem_json(known, status, headers, request_id)
 
 

@@ -109,7 +109,7 @@ def test_the_table_shows_each_figure_beside_what_http_alone_costs() -> None:
     figures = measured(server_seconds=0.02, database_seconds=0.01)
     *_, row = render_figures([figures], {16: 0.02}).splitlines()
     assert cells(row) == [
-        "Idle", "16", "2,000", "0.200", "0.100", "0.300", "15.0", "1.00", "1.00", "2.00", "0.25", "**missed: CPU**",
+        "Idle", "16", "2,000", "0.200", "0.100", "0.300", "15.0", "1.00", "1.00", "2.00", "0.250", "**missed: CPU**",
     ]  # fmt: skip
 
 
@@ -137,8 +137,7 @@ def test_without_a_peer_nothing_is_compared() -> None:
 
 
 def test_a_bar_that_is_missed_by_little_is_not_said_to_be_met() -> None:
-    """"0.25 of 0.25 ms" beside "missed" reads as a contradiction."""
+    """`0.25 of 0.25 ms` beside "missed" reads as a contradiction."""
     figures = measured(server_seconds=0.0253)
     assert "(0.253 of 0.250 ms)" in render_verdict([figures], [])
-    assert "| 0.253 |" in (row := render_figures([figures], {}).splitlines()[-1])
-    assert "| 0.250 |" in " ".join(row.replace("|", " | ").split())
+    assert {"0.253", "0.250"} <= set(cells(render_figures([figures], {}).splitlines()[-1]))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ostiary.cli.settings_file import SettingsNotWritable, replace_settings, with_database
+from ostiary.cli.settings_file import SettingsNotWritable, replaced_settings, with_database
 from ostiary.settings import SettingsFaulty
 
 URL = 'postgresql://ann:p%40ss"\\@db/ostiary'
@@ -46,12 +46,23 @@ def test_what_cannot_be_changed_for_sure_is_left_to_people(text: str) -> None:
 def test_what_was_there_is_kept_beside(tmp_path: Path) -> None:
     file = tmp_path / "ostiary.toml"
     file.write_text("first")
-    assert replace_settings(file, "second").read_text() == "first"
-    assert replace_settings(file, "third").read_text() == "second"
+    with replaced_settings(file, "second") as kept:
+        assert kept.read_text() == "first"
+    with replaced_settings(file, "third") as kept:
+        assert kept.read_text() == "second"
     assert file.read_text() == "third"
     assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_file_that_cannot_be_changed_is_said(tmp_path: Path) -> None:
     with pytest.raises(SettingsNotWritable):
-        replace_settings(tmp_path / "nothing" / "ostiary.toml", "")
+        with replaced_settings(tmp_path / "nothing" / "ostiary.toml", ""):
+            pass
+
+
+def test_settings_are_as_before_if_what_they_were_changed_for_fails(tmp_path: Path) -> None:
+    file = tmp_path / "ostiary.toml"
+    file.write_text("first")
+    with pytest.raises(ZeroDivisionError), replaced_settings(file, "second"):
+        raise ZeroDivisionError
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"ostiary.toml": "first"}

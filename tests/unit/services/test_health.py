@@ -57,8 +57,20 @@ class NoCertificates:
         return ()
 
 
-async def examine(reports: FakeReports, now: datetime = NOW) -> dict[str, Finding]:
-    service = HealthService(reports, NoCertificates(), FixedClock(now))  # type: ignore[arg-type]  # fakes of what is asked
+class FakeWakes:
+    """Only when the next one is due."""
+
+    def __init__(self, due_at: datetime | None) -> None:
+        self.due_at = due_at
+
+    async def next_due_at(self) -> datetime | None:
+        return self.due_at
+
+
+async def examine(
+    reports: FakeReports, now: datetime = NOW, due_at: datetime | None = None
+) -> dict[str, Finding]:
+    service = HealthService(reports, NoCertificates(), FakeWakes(due_at), FixedClock(now))  # type: ignore[arg-type]  # fakes of what is asked
     return {finding.subject: finding for finding in await service.examine()}
 
 
@@ -112,3 +124,26 @@ def test_a_push_certificate_is_told_of_two_months_before_its_end() -> None:
             warn_before=WARN_OF_PUSH_BEFORE,
         )
         assert ending(dated, NOW).severity is severity
+
+
+@pytest.mark.parametrize(
+    ("late", "severity"),
+    [
+        (None, Severity.OK),
+        (timedelta(days=-1), Severity.OK),
+        (timedelta(minutes=4), Severity.OK),
+        (timedelta(minutes=5), Severity.WARNING),
+        (timedelta(minutes=59), Severity.WARNING),
+        (timedelta(hours=1), Severity.CRITICAL),
+    ],
+)
+async def test_a_push_that_nobody_took_is_told_of(
+    late: timedelta | None, severity: Severity
+) -> None:
+    """Where only `--only web` processes run, devices are answered and none is ever woken."""
+    due_at = None if late is None else NOW - late
+    found = (await examine(FakeReports(), due_at=due_at))["due pushes"]
+    assert found.severity is severity
+    if severity:
+        assert "Nobody pushes" in found.sentence
+        assert "Is a worker running?" in found.todo

@@ -48,8 +48,9 @@ from ostiary.storage.transfer.errors import (
     TargetNotEmpty,
     TransferFailed,
 )
-from ostiary.storage.transfer.move import Moved, describe, move
+from ostiary.storage.transfer.move import Moved, move
 from ostiary.storage.transfer.side import ROWS_AT_ONCE
+from ostiary.storage.transfer.words import describe, dropping, masked
 from postgres_server import PostgresServer
 
 
@@ -457,6 +458,28 @@ def test_a_database_is_named_without_its_password() -> None:
     said = describe("postgresql://ann:pass-phrase@db.example.org:5433/ostiary?password=too")
     assert said == "postgresql://db.example.org:5433/ostiary"
     assert describe("sqlite:////var/lib/o.sqlite") == "/var/lib/o.sqlite"
+    assert (
+        describe("postgresql://ann:pass-phrase@one:5432,two:5433/o")
+        == "postgresql://one:5432,two:5433/o"
+    )
+
+
+def test_a_url_is_shown_with_stars_for_its_passwords() -> None:
+    assert masked("sqlite:///o.db") == "sqlite:///o.db"
+    assert masked("postgresql://ann@db/o?pool_size=4") == "postgresql://ann@db/o?pool_size=4"
+    said = masked("postgresql://ann:pass-phrase@one:1,two:2/o?password=too&host=/run/pg")
+    assert said == "postgresql://ann:***@one:1,two:2/o?password=***&host=/run/pg"
+
+
+def test_the_command_that_removes_a_database_names_where_it_is() -> None:
+    assert dropping("postgresql://ann:secret@db:5433/my%20o") == (
+        "dropdb --host=db --port=5433 --username=ann 'my o'"
+    )
+    assert dropping("postgresql:///o?host=/run/pg&user=ann") == (
+        "dropdb --host=/run/pg --username=ann o"
+    )
+    assert dropping("postgresql://one,two/o") == "dropdb --host=one,two o"
+    assert dropping("postgresql://[::1]:5432/o") == "dropdb --host=::1 --port=5432 o"
 
 
 def test_a_digest_is_the_same_in_any_order_and_for_nothing_else() -> None:

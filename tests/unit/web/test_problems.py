@@ -17,8 +17,15 @@ from ostiary.errors import (
     TooLarge,
     Unavailable,
 )
+from ostiary.ports.storage import StorageFailed
 from ostiary.services.api_tokens import ApiTokenExpired, ApiTokenUnknown
 from ostiary.web.problems import Door, log_problem, render_problem, status_of
+
+
+class DatabaseAside(StorageFailed):
+    """There is no such planted database."""
+
+    hint = "Look at the planted server."
 
 
 class CertificateNotPaired(Refused):
@@ -154,3 +161,12 @@ def test_a_foreign_exception_is_logged_without_its_text(
     assert "planted" not in repr(journal)
     assert journal[0]["exception"] == "ValueError"
     assert "test_problems.py:" in journal[0]["at"]
+
+
+@pytest.mark.parametrize("door", Door)
+def test_only_our_own_command_line_hears_what_is_wrong_with_the_database(door: Door) -> None:
+    """Programs may not even be recognized yet: that, too, is asked of the database."""
+    error = DatabaseAside("planted detail", host="planted.example", reason="planted reason")
+    response = render_problem(error, door, request_id="r")
+    assert response.status_code == 503
+    assert ("planted" in body(response)) is (door is Door.CONTROL)

@@ -10,6 +10,7 @@ import asyncpg
 
 from ostiary.ports.storage import StorageBusy, StorageFailed
 from ostiary.storage.postgres.address import PostgresAddress
+from ostiary.storage.postgres.refusals import none_connected, not_connected, where
 from ostiary.storage.postgres.session import NO_ANSWER, Overtaken, Row, Session
 
 AnswerT = TypeVar("AnswerT")
@@ -248,17 +249,23 @@ async def open_session(
     address: PostgresAddress, settings: dict[str, str], *, timeout_seconds: float
 ) -> Session:
     """A fresh connection to the first server that fits. Raises `StorageFailed` if there is none to be had."""
-    trouble: Exception | None = None
+    troubles: list[StorageFailed] = []
     for url in address.urls:
         try:
             connection = await _connect(url, address, settings, timeout_seconds)
         except (asyncpg.PostgresError, *NO_ANSWER) as error:
-            trouble = error
+            # What the driver says may quote the URL, so it does not even hang on what we raise.
+            troubles.append(not_connected(url, error))
             continue
         address.note_answer(url)
         _notice_silence(connection)
-        return Session(connection, is_direct=address.is_direct, timeout_seconds=timeout_seconds)
-    raise StorageFailed("the database cannot be reached") from trouble
+        return Session(
+            connection,
+            is_direct=address.is_direct,
+            timeout_seconds=timeout_seconds,
+            place=where(url),
+        )
+    raise none_connected(troubles)
 
 
 async def _connect(

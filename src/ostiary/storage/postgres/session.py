@@ -1,7 +1,7 @@
 """One connection: prepared statements, transactions, and what the driver raises, said in our words."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -9,8 +9,8 @@ import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
 from ostiary.errors import OstiaryError
-from ostiary.ports.storage import StorageFailed
 from ostiary.storage.errors import ChangeDoesNotFit
+from ostiary.storage.postgres.refusals import DatabaseUnreachable, refused
 from ostiary.storage.postgres.text import escape_all
 
 Row = Any
@@ -35,12 +35,17 @@ class Session:
     """One connection to the database, used by one request at a time."""
 
     __slots__ = (
-        "_connection", "_is_direct", "_is_spoilt", "_loop", "_planned_at", "_statements",
+        "_connection", "_is_direct", "_is_spoilt", "_loop", "_place", "_planned_at", "_statements",
         "timeout_seconds",
     )  # fmt: skip
 
     def __init__(
-        self, connection: "asyncpg.Connection[Any]", *, is_direct: bool, timeout_seconds: float
+        self,
+        connection: "asyncpg.Connection[Any]",
+        *,
+        is_direct: bool,
+        timeout_seconds: float,
+        place: Mapping[str, object],
     ) -> None:
         self._connection = connection
         self._is_direct = is_direct
@@ -48,6 +53,7 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._planned_at = self._loop.time()
         self._statements: dict[str, PreparedStatement[Any]] = {}
+        self._place = place
         self.timeout_seconds = timeout_seconds
 
     @property
@@ -158,7 +164,11 @@ class Session:
         if not isinstance(error, asyncpg.PostgresError):
             self._is_spoilt = True
             known = isinstance(error, NO_ANSWER)
-            return StorageFailed("the database does not answer") if known else None
+            return (
+                DatabaseUnreachable("the database does not answer", **self._place)
+                if known
+                else None
+            )
         state = error.sqlstate or ""
         if state in _OVERTAKEN:
             return Overtaken(sqlstate=state)
@@ -166,7 +176,7 @@ class Session:
             return ChangeDoesNotFit(str(error.args[0] if error.args else state))
         # What is wrong with a statement, or with the server, says nothing good about the connection.
         self._is_spoilt = True
-        return StorageFailed("the database refused", sqlstate=state)
+        return refused(state, self._place)
 
 
 def _count(status: str | None) -> int:

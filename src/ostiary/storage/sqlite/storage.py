@@ -10,12 +10,13 @@ from typing import Self
 from ostiary.ports.clock import Clock
 from ostiary.ports.storage import StorageFailed
 from ostiary.ports.trace import Trace, no_trace
-from ostiary.storage.errors import DatabaseMissing, SchemaAltered, SchemaTooNew
+from ostiary.storage.errors import DatabaseMissing, DatabaseMoved, SchemaAltered, SchemaTooNew
 from ostiary.storage.sqlite.api_tokens import SqliteApiTokens
 from ostiary.storage.sqlite.challenges import SqliteChallenges
 from ostiary.storage.sqlite.connection import StoreLock, create_private, open_writer
 from ostiary.storage.sqlite.engine import Engine, Transaction
 from ostiary.storage.sqlite.enrollments import SqliteEnrollments
+from ostiary.storage.sqlite.moved import demand_not_moved
 from ostiary.storage.sqlite.push_certificates import SqlitePushCertificates
 from ostiary.storage.sqlite.readers import Readers
 from ostiary.storage.sqlite.reports import SqliteReports
@@ -103,6 +104,7 @@ def open_sqlite(
 
     Raises:
         DatabaseMissing: it is missing or empty, and is not to be made.
+        DatabaseMoved: its house was moved elsewhere.
         StoreIsOpen: another process has it.
         SchemaTooNew: a newer version has changed it.
         SchemaAltered: it went through a migration that is not ours.
@@ -117,6 +119,7 @@ def open_sqlite(
     except OSError as error:
         raise StorageFailed("the database cannot be opened", database=path) from error
     try:
+        demand_not_moved(path)  # under the lock, which `ostiary migrate` holds until it is marked
         _prepare(path, clock, steps)
         engine = Engine(
             lambda: watch.opening(open_writer),
@@ -128,7 +131,7 @@ def open_sqlite(
     except (OSError, sqlite3.Error) as error:
         lock.release()
         raise StorageFailed("the database cannot be opened", database=path) from error
-    except (SchemaTooNew, SchemaAltered):
+    except (DatabaseMoved, SchemaTooNew, SchemaAltered):
         lock.release()
         raise
     return SqliteStorage(

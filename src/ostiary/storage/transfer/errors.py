@@ -21,6 +21,24 @@ class NodesAreConnected(Unavailable):
     hint = "Stop every server that uses it, on all machines, then start the migration again."
 
 
+class TargetIsUsed(NodesAreConnected):
+    """Nodes or commands of Ostiary are connected to the database that is to be moved into: somebody uses it already."""
+
+    hint = "Look at its host and its name: it may be another installation's. Name an empty one with --to."
+
+
+class NodeCame(NodesAreConnected):
+    """A node has connected to the old database while the new one was being completed; the settings are as before.
+
+    The new database holds all that was there until then, and may miss what the node takes in now.
+    """
+
+    hint = (
+        "Go on with the old database, which the settings name. To move: stop every server that uses it, on all machines,"
+        " remove the new database, and start the migration again."
+    )
+
+
 class SchemaBehind(Unavailable):
     """This database has not gone through all steps of its schema yet."""
 

@@ -1,22 +1,37 @@
 """The transfer itself: table by table, read back and compared, and only then there for anybody to see."""
 
 import os
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
-from urllib.parse import urlsplit
 
 from ostiary.ports.clock import Clock
 from ostiary.ports.trace import Trace, no_trace
 from ostiary.storage.errors import UnusableDatabaseUrl
-from ostiary.storage.postgres.address import SCHEMES
+from ostiary.storage.sqlite.moved import demand_not_moved, read_mark, remove_mark, write_mark
 from ostiary.storage.transfer.digest import TableDigest
-from ostiary.storage.transfer.errors import ContentsDiffer, SameDatabase, TargetNotEmpty
+from ostiary.storage.transfer.errors import (
+    ContentsDiffer,
+    NodeCame,
+    NodesAreConnected,
+    SameDatabase,
+    TargetNotEmpty,
+    TransferFailed,
+)
 from ostiary.storage.transfer.plan import COUNTED, Table, plan
 from ostiary.storage.transfer.postgres import postgres_source, postgres_target
 from ostiary.storage.transfer.side import Batches, Side, Source, Target
 from ostiary.storage.transfer.sqlite import sqlite_source, sqlite_target
+from ostiary.storage.transfer.words import describe, is_postgres
 
 _SQLITE: Final = "sqlite:///"
 _KEY_BYTES: Final = 32
@@ -40,6 +55,8 @@ class Moved:
     """By table."""
     was_there: bool = False
     """The target held all of it already: an earlier transfer was cut off after its commit."""
+    aside: Path | None = None
+    """Where the old database is now that was moved from the target's place once."""
 
 
 async def move(
@@ -50,14 +67,18 @@ async def move(
     progress: Progress,
     dry: bool = False,
     trace: Trace = no_trace,
+    settle: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Moved:
     """Copy everything that the source holds into an empty target: all of it, or nothing. `dry` leaves it at nothing.
 
-    The source is never written. A target that holds the very same content already is left alone.
+    The source is never written. A target that holds the very same content already is left alone. `settle` makes the
+    target the one to serve, while the source is still kept from others; it takes that back if its body raises.
 
     Raises:
         SameDatabase, TargetNotEmpty: there is no empty target.
-        NodesAreConnected, StoreIsOpen: somebody uses one of the two.
+        NodesAreConnected, TargetIsUsed, StoreIsOpen: somebody uses one of the two.
+        NodeCame: somebody came to the source after the last look; `settle` was taken back.
+        DatabaseMoved: the source was moved before, to another place.
         SchemaBehind, SchemaTooNew, SchemaAltered, SchemasDiffer: they are not both of this version.
         ContentsDiffer: what was read back is not what was written.
         DatabaseMissing, StorageFailed, TransferFailed, UnusableDatabaseUrl: there is no getting at one of them.
@@ -65,7 +86,9 @@ async def move(
     if _identity(source_url) == _identity(target_url):
         raise SameDatabase
     async with AsyncExitStack() as stack:
-        source: Source = await stack.enter_async_context(_source(source_url))
+        source: Source = await stack.enter_async_context(_source(source_url, dry=dry))
+        if not is_postgres(source_url):
+            demand_not_moved(_path(source_url), unless_to=describe(target_url))
         trace("source-locked")
         target: Target = await stack.enter_async_context(_target(target_url, clock, dry=dry))
         trace("target-locked")
@@ -75,23 +98,52 @@ async def move(
         transfer = _Transfer(source, target, tables, progress, trace)
         if target.held is not None:
             await transfer.demand_same(rows)
-            return Moved(rows=rows, was_there=True)
-        if not dry:
+        elif not dry:
             await transfer.copy()
             await source.confirm()
             trace("committing")
             await target.commit()
             trace("committed")
-        return Moved(rows=rows)
+        if not dry:
+            await _settle(source, settle)
+        return Moved(rows=rows, was_there=target.held is not None, aside=target.aside)
 
 
-def describe(database_url: str) -> str:
-    """The database in words that hold no password."""
-    if database_url.startswith(_SQLITE):
-        return database_url.removeprefix(_SQLITE)
-    parts = urlsplit(database_url)
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+async def _settle(source: Source, settle: Callable[[], AbstractContextManager[None]]) -> None:
+    """The second look sees who had read the old settings; who reads them later reads the new ones."""
+    try:
+        await source.confirm()
+        with settle():
+            await source.confirm()
+    except NodesAreConnected as error:
+        raise NodeCame(**error.facts) from None
+
+
+@contextmanager
+def marked(source_url: str, target_url: str, clock: Clock) -> Iterator[None]:
+    """Leave a mark beside a SQLite source that says where it went, so that it is not served; none if the body raises.
+
+    Raises:
+        TransferFailed: no file can be written there.
+    """
+    if is_postgres(source_url):
+        yield
+        return
+    path = _path(source_url)
+    had_one = read_mark(path) is not None
+    try:
+        write_mark(path, describe(target_url), clock.now())
+    except OSError as error:
+        raise TransferFailed(
+            "no mark can be left beside the old database", database=path
+        ) from error
+    try:
+        yield
+    except BaseException:
+        if not had_one:
+            with suppress(OSError):
+                remove_mark(path)
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +208,10 @@ class _Transfer:
             yield rows
 
 
-def _source(url: str) -> AbstractAsyncContextManager[Source]:
-    return postgres_source(url) if is_postgres(url) else sqlite_source(_path(url))
+def _source(url: str, *, dry: bool) -> AbstractAsyncContextManager[Source]:
+    if is_postgres(url):
+        return postgres_source(url, dry=dry)
+    return sqlite_source(_path(url), dry=dry)
 
 
 def _target(url: str, clock: Clock, *, dry: bool) -> AbstractAsyncContextManager[Target]:
@@ -168,11 +222,6 @@ def _target(url: str, clock: Clock, *, dry: bool) -> AbstractAsyncContextManager
 
 def _identity(url: str) -> str | Path:
     return url if is_postgres(url) else _path(url).resolve()
-
-
-def is_postgres(url: str) -> bool:
-    """Whether the URL is PostgreSQL's."""
-    return url.partition(":")[0] in SCHEMES
 
 
 def _path(url: str) -> Path:

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
@@ -23,7 +24,12 @@ from ostiary.storage.postgres.schema import (
 )
 from ostiary.storage.postgres.session import NO_ANSWER, Session
 from ostiary.storage.postgres.text import escape, unescape
-from ostiary.storage.transfer.errors import NodesAreConnected, TargetNotEmpty, TransferFailed
+from ostiary.storage.transfer.errors import (
+    NodesAreConnected,
+    TargetIsUsed,
+    TargetNotEmpty,
+    TransferFailed,
+)
 from ostiary.storage.transfer.side import ROWS_AT_ONCE, Batches, Kind, Row, Shape, Shapes, kind_of
 from ostiary.storage.transfer.steps import demand_current
 
@@ -124,6 +130,7 @@ class PostgresTarget(PostgresSide):
     def __init__(self, session: Session, shapes: Shapes, held: str | None) -> None:
         super().__init__(session, shapes)
         self.held = held
+        self.aside: Path | None = None
 
     @asynccontextmanager
     async def undisturbed(self) -> AsyncIterator[None]:
@@ -158,8 +165,8 @@ class PostgresTarget(PostgresSide):
 
 
 @asynccontextmanager
-async def postgres_source(database_url: str) -> AsyncIterator[PostgresSide]:
-    """The database for reading; its tables are locked against writers meanwhile.
+async def postgres_source(database_url: str, *, dry: bool = False) -> AsyncIterator[PostgresSide]:
+    """The database for reading; its tables are locked against writers meanwhile, unless it is only looked at (`dry`).
 
     Raises:
         DatabaseMissing: it holds no Ostiary.
@@ -168,14 +175,16 @@ async def postgres_source(database_url: str) -> AsyncIterator[PostgresSide]:
         StorageFailed, TransferFailed: it cannot be reached or read.
     """
     async with _transaction(database_url) as session:
-        await _demand_alone(session)
+        if not dry:
+            await _demand_alone(session)
         ((is_ours,),) = await session.rows(HAS_MIGRATIONS)
         if not is_ours:
             raise DatabaseMissing("There is no Ostiary in this PostgreSQL database.")
         applied = dict(await session.rows(APPLIED_MIGRATIONS))
         demand_current(applied, {step.name: step.checksum for step in shipped_migrations()})
         shapes = await _shapes(session)
-        await _lock(session, shapes, "SHARE")
+        if not dry:
+            await _lock(session, shapes, "SHARE")
         await _speak_plainly(session)
         yield PostgresSide(session, shapes)
 
@@ -186,12 +195,12 @@ async def postgres_target(database_url: str, now: datetime) -> AsyncIterator[Pos
 
     Raises:
         TargetNotEmpty: it holds tables that are not ours.
-        NodesAreConnected: servers or commands use it.
+        TargetIsUsed: servers or commands use it.
         SchemaTooNew, SchemaAltered: it was made by another version.
         StorageFailed, TransferFailed: it cannot be reached or written.
     """
     async with _transaction(database_url) as session:
-        await _demand_alone(session)
+        await _demand_alone(session, TargetIsUsed)
         ((is_ours,),) = await session.rows(HAS_MIGRATIONS)
         if not is_ours and (strange := await _shapes(session)):
             raise TargetNotEmpty("This PostgreSQL database holds other tables.", table=min(strange))
@@ -233,8 +242,10 @@ def _said() -> Iterator[None]:
         raise TransferFailed("PostgreSQL does not answer") from error
 
 
-async def _demand_alone(session: Session) -> None:
-    """Raises NodesAreConnected; who has just hung up is still listed for a moment."""
+async def _demand_alone(
+    session: Session, refusal: type[NodesAreConnected] = NodesAreConnected
+) -> None:
+    """Raises `refusal`; who has just hung up is still listed for a moment."""
     others = 0
     for _ in range(LOOKS):
         await session.script(LOOK_AGAIN)
@@ -242,7 +253,7 @@ async def _demand_alone(session: Session) -> None:
         if not others:
             return
         await asyncio.sleep(_BETWEEN_LOOKS_SECONDS)
-    raise NodesAreConnected(connections=others)
+    raise refusal(connections=others)
 
 
 async def _shapes(session: Session) -> Shapes:

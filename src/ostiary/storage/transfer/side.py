@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from ostiary.storage.transfer.errors import SchemasDiffer
@@ -78,6 +79,10 @@ class Target(Side, Protocol):
     @property
     def held(self) -> str | None:
         """Where it holds something; None if it was empty, and only then may it be written."""
+
+    @property
+    def aside(self) -> Path | None:
+        """Where an old database lies since `commit` that was moved from this place once."""
 
     def undisturbed(self) -> AbstractAsyncContextManager[None]:
         """Within it, rows are written without what triggers make of new ones: that travels by itself."""

@@ -3,14 +3,15 @@
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from ostiary.storage.errors import DatabaseMissing
+from ostiary.storage.errors import DatabaseMissing, StoreIsOpen
 from ostiary.storage.sqlite.connection import StoreLock, create_private, open_reader
+from ostiary.storage.sqlite.moved import read_mark, remove_mark, set_aside
 from ostiary.storage.sqlite.schema import APPLIED_MIGRATIONS, migrate, shipped_migrations
 from ostiary.storage.transfer.errors import ContentsDiffer, TargetNotEmpty, TransferFailed
 from ostiary.storage.transfer.side import ROWS_AT_ONCE, Batches, Kind, Shape, Shapes, kind_of
@@ -89,6 +90,7 @@ class SqliteTarget(SqliteSide):
         super().__init__(connection)
         self._place = place
         self.held = held
+        self.aside: Path | None = None
 
     @asynccontextmanager
     async def undisturbed(self) -> AsyncIterator[None]:
@@ -122,12 +124,12 @@ class SqliteTarget(SqliteSide):
         self._connection.execute("COMMIT")
         self._connection.close()
         if self._place is not None:
-            _move_whole(_building(self._place), self._place)
+            self.aside = _move_whole(_building(self._place), self._place)
 
 
 @asynccontextmanager
-async def sqlite_source(path: Path) -> AsyncIterator[SqliteSide]:
-    """The file for reading, and nobody else writes to it meanwhile.
+async def sqlite_source(path: Path, *, dry: bool = False) -> AsyncIterator[SqliteSide]:
+    """The file for reading, and nobody else writes to it meanwhile, unless it is only looked at (`dry`).
 
     Raises:
         DatabaseMissing: there is none.
@@ -137,7 +139,7 @@ async def sqlite_source(path: Path) -> AsyncIterator[SqliteSide]:
     """
     if not _holds_anything(path):
         raise DatabaseMissing(f"There is no database at {path}.")
-    with _reading(path) as connection:
+    with _reading(path, beside_others=dry) as connection:
         yield SqliteSide(connection)
 
 
@@ -145,18 +147,22 @@ async def sqlite_source(path: Path) -> AsyncIterator[SqliteSide]:
 async def sqlite_target(path: Path, now: datetime, *, dry: bool) -> AsyncIterator[SqliteTarget]:
     """A database to fill, that takes its place with `commit`; what lies there already is only shown. `dry` makes none.
 
+    An old database that was moved from there, and carries the mark of it, is given another name at that moment.
+
     Raises:
         TargetNotEmpty: what lies there is no database of ours.
         StoreIsOpen: a server or a command has it.
         TransferFailed: none can be made there.
     """
-    if _holds_anything(path):
+    holds = _holds_anything(path)
+    if holds:
         _demand_database(path)
+    if holds and read_mark(path) is None:
         with _reading(path) as connection:
             yield SqliteTarget(connection, held=str(path))
         return
     beside = path.with_name(f"{path.name}-wal")
-    if _holds_anything(beside):
+    if not holds and _holds_anything(beside):
         # SQLite would take what is in it for changes to the new database.
         raise TargetNotEmpty("What is left of another database lies in the way.", file=beside)
     if dry:
@@ -170,9 +176,17 @@ async def sqlite_target(path: Path, now: datetime, *, dry: bool) -> AsyncIterato
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    with _locked(path), _said(path):
-        connection = _open_as_it_is(path)
+def _reading(path: Path, *, beside_others: bool = False) -> Iterator[sqlite3.Connection]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_locked(path))
+            is_ours = True
+        except StoreIsOpen:
+            if not beside_others:
+                raise
+            is_ours = False
+        stack.enter_context(_said(path))
+        connection = _open_as_it_is(path) if is_ours else open_reader(path)
         try:
             applied = dict(connection.execute(APPLIED_MIGRATIONS).fetchall())
             demand_current(applied, {step.name: step.checksum for step in shipped_migrations()})
@@ -255,16 +269,22 @@ def _building(path: Path) -> Path:
     return path.with_name(f"{path.name}.migrating")
 
 
-def _move_whole(part: Path, place: Path) -> None:
-    """The file is on disk before it has its name, and its name before this returns."""
+def _move_whole(part: Path, place: Path) -> Path | None:
+    """The file is on disk before it has its name, and its name before this returns; what a moved one is called now."""
+    aside = None
     try:
         _flush(part)
+        if read_mark(place) is not None:
+            if _holds_anything(place):
+                aside = set_aside(place)
+            remove_mark(place)
         part.rename(place)
         _flush(place.parent)
     except OSError as error:
         raise TransferFailed(
             "the new database cannot be put in its place", database=place
         ) from error
+    return aside
 
 
 def _flush(path: Path) -> None:
