@@ -39,7 +39,7 @@ from ostiary.services.connect import CommandChannel
 from ostiary.services.devices import DeviceDesk
 from ostiary.services.enrollment import EnrollmentService, ProfilePolicy
 from ostiary.services.gate import DeviceGate
-from ostiary.services.health import Dated, HealthService
+from ostiary.services.health import Dated, Finding, HealthService, examine_dated
 from ostiary.services.invitations import InvitationService
 from ostiary.services.network_users import load_network_users
 from ostiary.services.policies import REFRESH, PolicyBook
@@ -141,6 +141,16 @@ async def open_house(
         stack.callback(pusher.close)
         await house.policies.refresh()
         yield house
+
+
+def examine_closed(settings: Settings, clock: Clock | None = None) -> tuple[Finding, ...]:
+    """What the doctor can tell of a house that does not open: its clock and its certificates.
+
+    Raises:
+        KeyFileMissing, KeyFileExposed, …: as keys have it.
+    """
+    authority = open_device_authority(*settings.places.device_ca)
+    return examine_dated(_dated(settings, authority), (clock or SystemClock()).now())
 
 
 def front_app(house: House, only: Duty | None = None) -> ASGIApp:
@@ -376,6 +386,7 @@ def _wire(
             storage.reports,
             storage.push_certificates,
             storage.wakes,
+            storage.retention,
             clock,
             _dated(settings, authority),
         ),

@@ -105,3 +105,22 @@ def test_the_api_token_need_not_stay_on_the_server(
     (data / "api-token").unlink()
     assert run(["doctor", "-o", "json"]) == 4
     assert findings(capfd)["files"] == "ok"
+
+
+@pytest.mark.usefixtures("data")
+def test_without_its_database_everything_else_is_still_looked_at(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is broken is called by its name, and nobody learns later that the CA has ended, too."""
+    monkeypatch.setenv("OSTIARY_DATABASE", "postgresql://canary-user:canary-word@127.0.0.1:1/mdm")
+    assert run(["doctor", "-o", "json"]) == 5
+    told = capfd.readouterr()
+    assert "canary" not in told.out + told.err
+    rows = {row["subject"]: row for row in json.loads(told.out)}
+    assert [name for name, row in rows.items() if row["severity"] == "critical"] == ["database"]
+    assert rows["database"]["sentence"] == (
+        "The database cannot be reached (host=127.0.0.1, port=1, database=mdm, reason=nobody listens there)."
+    )
+    assert "host and port" in rows["database"]["todo"]
+    for subject in ("clock", "device CA", "TLS certificate"):
+        assert rows[subject]["severity"] == "ok"

@@ -10,12 +10,14 @@ import pytest
 
 from conformance.transfer_dumps import dump_postgres, dump_sqlite
 from conformance.transfer_progress import Unheard
+from ostiary.app import SystemClock
 from ostiary.cli.current_house import SettingsChanged, open_current_house
 from ostiary.cli.failure import failure_of
 from ostiary.cli.main import run
 from ostiary.cli.migrate import carry_out, make_plan
 from ostiary.settings import Settings, load_settings
-from ostiary.storage.errors import StoreIsOpen
+from ostiary.storage.errors import DatabaseMoved, StoreIsOpen
+from ostiary.storage.opening import open_storage
 from ostiary.storage.sqlite.connection import StoreLock
 from ostiary.storage.transfer.errors import NodeCame
 from served import served
@@ -167,6 +169,25 @@ def test_an_old_database_that_is_put_back_into_service_is_refused(
         assert f"{data / 'ostiary.sqlite.moved'}" in said
     assert not (tmp_path / "third.db").exists()
     (data / "ostiary.sqlite.moved").unlink()
+    assert run(["policy", "list"]) == 0
+
+
+def test_a_mark_holds_whatever_is_in_it_and_only_beside_its_database(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["migrate", "--to", str(tmp_path / "one.db")]) == 0
+    assert run(["migrate", "--to", "sqlite"]) == 0
+    mark = tmp_path / "one.db.moved"
+    mark.write_text("")
+    with pytest.raises(DatabaseMoved, match="was moved to another database"):
+        open_storage(f"sqlite:///{tmp_path / 'one.db'}", SystemClock())
+    (tmp_path / "one.db").unlink()
+    capfd.readouterr()
+    assert run(["migrate", "--to", str(tmp_path / "one.db")]) == 0
+    assert "moved away once" not in capfd.readouterr().err
+    assert not mark.exists()
+    assert run(["migrate", "--to", "sqlite"]) == 0
+    assert (data / "ostiary.sqlite.old-2").exists()
     assert run(["policy", "list"]) == 0
 
 

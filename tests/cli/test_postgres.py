@@ -48,11 +48,16 @@ def test_two_nodes_serve_one_database(
 
 
 def test_a_database_of_another_installation_is_not_taken_over(
-    tmp_path: Path, postgres_url: str
+    tmp_path: Path, postgres_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its keys are sealed under a root key that this one does not have."""
+    """Its keys are sealed under a root key that this one does not have: said so, with what to do instead."""
     assert init(tmp_path / "first", postgres_url) == 0
-    assert init(tmp_path / "second", postgres_url) != 0
+    capsys.readouterr()
+    assert init(tmp_path / "second", postgres_url) == 73
+    said = capsys.readouterr().err
+    assert "belongs to another installation" in said
+    assert "Name an empty database" in said
+    assert "copy the data directory" in said
     assert not (tmp_path / "second").exists()
 
 

@@ -62,7 +62,7 @@ async def test_a_device_that_changes_its_tokens_without_end_does_not_fill_the_st
         house.clock.advance(days=1)
         assert (await swept(house))["generations"] > 0
         for kind in (TokenKind.UNLOCK, TokenKind.PUSH):
-            assert len(await house.history(iphone.id, kind)) <= 20 + 5
+            assert len(await house.history(iphone.id, kind)) <= 20 + 8
     kept = await house.history(iphone.id, TokenKind.UNLOCK)
     assert await opened(house, kept[0]) == b"the true one"
     assert await house.value(iphone.id, TokenKind.UNLOCK) == b"false 59"

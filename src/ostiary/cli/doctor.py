@@ -2,15 +2,17 @@
 
 import shutil
 import stat
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
+from ostiary.app import examine_closed
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
 from ostiary.cli.failure import Exit, Failed, failure_of
 from ostiary.cli.output import OUTPUT, Form, print_list
 from ostiary.errors import OstiaryError
+from ostiary.ports.storage import StorageBusy, StorageFailed
+from ostiary.services.health import Finding, database_finding
 from ostiary.settings import Places, Settings, host_and_port, load_settings
 from ostiary.web.control_socket import is_served
 
@@ -32,7 +34,7 @@ def doctor(data: DataOption = DEFAULT_DATA, output: Annotated[Form, OUTPUT] = Fo
     settings = load_settings(data)
     rows = [*_files(settings.places), _disk(settings.places), _server(settings.places)]
     rows += _address(settings)
-    rows += _house(data)
+    rows += _house(settings)
     print_list(rows, _COLUMNS, output)
     severities = {row["severity"] for row in rows}
     if "critical" in severities:
@@ -41,16 +43,31 @@ def doctor(data: DataOption = DEFAULT_DATA, output: Annotated[Form, OUTPUT] = Fo
         raise typer.Exit(Exit.HEALTH_WARNING)
 
 
-def _house(data: Path) -> list[Row]:
+def _house(settings: Settings) -> list[Row]:
     """What only an open house can tell; that it does not open is the finding then."""
     try:
-        inside: list[Row] = ask(data, "GET", "/health")
+        inside: list[Row] = ask(settings.data, "GET", "/health")
+    except (StorageBusy, StorageFailed) as error:
+        return [*_closed(settings), _found(database_finding(error))]
     except OstiaryError as error:
         failure = failure_of(error)
-        return [_row("critical", "database and keys", failure.sentence, failure.hint)]
+        closed = _row("critical", "database and keys", failure.sentence, failure.hint)
+        return [*_closed(settings), closed]
     except Failed as failure:
-        return [_row("critical", "server", failure.sentence, failure.hint)]
+        return [*_closed(settings), _row("critical", "server", failure.sentence, failure.hint)]
     return [_row("ok", "database and keys", "Open, and the root key fits."), *inside]
+
+
+def _closed(settings: Settings) -> list[Row]:
+    """What can be told all the same. A key that is missing or damaged is told of by whoever looks at the files."""
+    try:
+        return [_found(finding) for finding in examine_closed(settings)]
+    except OstiaryError:
+        return []
+
+
+def _found(finding: Finding) -> Row:
+    return _row(finding.severity.name.lower(), finding.subject, finding.sentence, finding.todo)
 
 
 def _files(places: Places) -> list[Row]:

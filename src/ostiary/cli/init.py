@@ -19,6 +19,7 @@ from ostiary.cli.settings_file import quoted
 from ostiary.errors import Conflicting, Unavailable
 from ostiary.keys.authority import create_device_authority
 from ostiary.keys.file import create_root_key, write_key_file
+from ostiary.keys.sealer import RootKeyDoesNotMatch
 from ostiary.keys.tls import create_tls_authority, issue_server_certificate
 from ostiary.services.authorities import load_authorities
 from ostiary.services.caller import Scope
@@ -37,6 +38,15 @@ class InstallationExists(Conflicting):
     """There is an installation in this directory already; nothing was changed."""
 
     hint = "Keep it: its keys cannot be made again. Choose another --data for a new one."
+
+
+class DatabaseInUse(Conflicting):
+    """The database belongs to another installation: its keys are not the ones that were made here."""
+
+    hint = (
+        "Name an empty database with --database. If this is to be one more node of that installation, copy the data"
+        " directory of one that runs, keys and all, in place of `ostiary init`."
+    )
 
 
 class DirectoryInUse(Conflicting):
@@ -270,8 +280,11 @@ def _make(places: Places, contents: str, trust_ca: list[Path]) -> None:
 
 async def _make_api_token(settings: Settings) -> None:
     open_journal("console", "error")
-    async with open_house(settings, create=True) as house:
-        token = await house.tokens.create("first", list(Scope), actor="ostiary init")
+    try:
+        async with open_house(settings, create=True) as house:
+            token = await house.tokens.create("first", list(Scope), actor="ostiary init")
+    except RootKeyDoesNotMatch:
+        raise DatabaseInUse from None
     write_key_file(settings.places.api_token, token.reveal() + b"\n")
 
 

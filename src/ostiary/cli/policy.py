@@ -38,7 +38,9 @@ def set_policy(
 ) -> None:
     """Set one policy for everybody; servers take it up within five seconds.
 
-    Example: ostiary policy set user_login digest
+    Spans of time have a unit: 90m, 24h, 30d; a number alone means seconds. The longest is 9999d, as good as for ever.
+
+    Example: ostiary policy set keep_ended_commands 30d
     """
     now = ask(data, "POST", "/policies", content={"name": name, "value": value})
     say(f"{now['name']} is {now['value']}.")

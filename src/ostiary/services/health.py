@@ -7,8 +7,10 @@ from enum import IntEnum
 from typing import Final
 
 from ostiary.domain.token import DEFAULT_TENANT, TenantId
+from ostiary.errors import Unavailable
 from ostiary.ports.clock import Clock
 from ostiary.ports.reports import Reports
+from ostiary.ports.retention import Walks
 from ostiary.ports.storage import PushCertificates, Wakes
 
 WARN_BEFORE: Final = timedelta(days=30)
@@ -21,6 +23,7 @@ PUSHES_STAND_STILL: Final = timedelta(hours=1)
 FIRST_SANE_MOMENT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """Ostiary did not exist before; a clock that shows less is wrong."""
 MOST_ALERTS: Final = 20
+_WRITTEN: Final = "doctor"
 
 
 class Severity(IntEnum):
@@ -59,6 +62,7 @@ class HealthService:
         reports: Reports,
         certificates: PushCertificates,
         wakes: Wakes,
+        walks: Walks,
         clock: Clock,
         dated: Sequence[Dated] = (),
         tenant: TenantId = DEFAULT_TENANT,
@@ -66,6 +70,7 @@ class HealthService:
         self._reports = reports
         self._certificates = certificates
         self._wakes = wakes
+        self._walks = walks
         self._clock = clock
         self._dated = dated
         self._tenant = tenant
@@ -73,14 +78,28 @@ class HealthService:
     async def examine(self) -> tuple[Finding, ...]:
         """Every finding, good ones too: what is not mentioned was not looked at."""
         now = self._clock.now()
-        return (
-            _clock_finding(now),
-            *(ending(dated, now) for dated in self._dated),
-            *await self._push_findings(now),
-            await self._overdue_finding(now),
-            *await self._count_findings(),
-            *await self._alert_findings(),
-        )
+        return (*examine_dated(self._dated, now), *await self._database_findings(now))
+
+    async def _database_findings(self, now: datetime) -> list[Finding]:
+        """What only the database can tell; that it cannot is the finding then."""
+        try:
+            found = [
+                *await self._push_findings(now),
+                await self._overdue_finding(now),
+                *await self._count_findings(),
+                *await self._alert_findings(),
+            ]
+        except Unavailable as error:
+            return [database_finding(error)]
+        return [await self._write_finding(now), *found]
+
+    async def _write_finding(self, now: datetime) -> Finding:
+        """Reading is no proof: a full disk, a copy of another server, a file of somebody else's can be read."""
+        try:
+            await self._walks.save_place(_WRITTEN, now.isoformat())
+        except Unavailable as error:
+            return database_finding(error)
+        return Finding(subject="database", severity=Severity.OK, sentence="It takes changes.")
 
     async def _push_findings(self, now: datetime) -> list[Finding]:
         certificates = await self._certificates.list_push_certificates(self._tenant)
@@ -157,6 +176,22 @@ class HealthService:
             )
             for line in alerts
         ] or [Finding(subject="alerts", severity=Severity.OK, sentence="None.")]
+
+
+def examine_dated(dated: Sequence[Dated], now: datetime) -> tuple[Finding, ...]:
+    """What can be told without the database: the clock, and what it judges."""
+    return (_clock_finding(now), *(ending(one, now) for one in dated))
+
+
+def database_finding(error: Unavailable) -> Finding:
+    """What to say of a database that does not do what it is asked: devices are answered 503 meanwhile."""
+    said = str(error)
+    return Finding(
+        subject="database",
+        severity=Severity.CRITICAL,
+        sentence=f"{said[:1].upper()}{said[1:]}.",
+        todo=error.hint,
+    )
 
 
 def ending(dated: Dated, now: datetime) -> Finding:

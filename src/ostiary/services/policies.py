@@ -86,6 +86,17 @@ class PolicyUnknown(Missing):
 class PolicyValueUnusable(Malformed):
     """The value is none that this policy can have."""
 
+    hint = "`ostiary policy list` shows the choices."
+
+
+class PolicySpanUnusable(PolicyValueUnusable):
+    """The value is no span of time, or one that is too short."""
+
+    hint = (
+        "Write it with its unit: 90m, 24h, 30d; a number alone means seconds."
+        " The longest is 9999d, which is as good as for ever."
+    )
+
 
 class PolicyBook:
     """The policy in force; `refresh` reads it again, since another node may have changed it."""
@@ -151,10 +162,10 @@ def decode_policy_value(name: str, value: object) -> Any:
 
 def _span(name: str, value: object) -> timedelta:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise PolicyValueUnusable(f"{name} is a span of time: 24h, 90m, 7d, or seconds")
+        raise PolicySpanUnusable(f"{name} is a span of time: 24h, 90m, 7d, or seconds")
     span, least = timedelta(seconds=value), _LEAST[name]
     if span < least:
-        raise PolicyValueUnusable(f"{name} is at least {least // timedelta(hours=1)}h")
+        raise PolicySpanUnusable(f"{name} is at least {least // timedelta(hours=1)}h")
     return span
 
 

@@ -50,11 +50,16 @@ class EnrollmentNotPushable(Refused):
 class PushTokenDead(Refused):
     """APNs said that this push token is dead."""
 
-    hint = "Nothing wakes the device now; it sends a new token by itself when it next checks in."
+    hint = (
+        "Nothing wakes the device now; it sends a new token by itself when it next checks in."
+        " `ostiary token dead` says what heals it otherwise."
+    )
 
 
 class PushNotAccepted(Refused):
     """APNs did not accept the push."""
+
+    hint = "`ostiary doctor` says what is wrong with the push certificate, and what to do."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,8 +160,10 @@ class PushService:
             Ask(who=ByKey(key=channel.key)), lambda found: _after_push_now(found, record, plan, now)
         )
         await self._follow(outcome, target, plan, now)
+        reason = outcome.reason or f"status {outcome.status}"
+        if outcome.verdict is PushVerdict.TOKEN_DEAD:
+            raise PushTokenDead(reason=reason, enrollment_id=channel.id)
         if outcome.verdict is not PushVerdict.ACCEPTED:
-            reason = outcome.reason or f"status {outcome.status}"
             raise PushNotAccepted(f"APNs did not accept the push: {reason}", topic=channel.topic)
         return outcome.apns_id or ""
 

@@ -126,8 +126,10 @@ def status_of(error: Exception, door: Door) -> HTTPStatus:
 
 
 def as_told_outside(error: OstiaryError) -> OstiaryError:
-    """The error as those may hear of it whom we may not even have recognized yet: not where our database is, nor why
-    it does not let us in. (style.md 7)"""
+    """The error without where our database is, and why it does not let us in.
+
+    Who asks may not even be recognized yet: that, too, is asked of the database. (style.md 7)
+    """
     return StorageFailed() if isinstance(error, StorageFailed) else error
 
 

@@ -55,9 +55,9 @@ def test_what_was_there_is_kept_beside(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_changed_is_said(tmp_path: Path) -> None:
-    with pytest.raises(SettingsNotWritable):
-        with replaced_settings(tmp_path / "nothing" / "ostiary.toml", ""):
-            pass
+    file = tmp_path / "nothing" / "ostiary.toml"
+    with pytest.raises(SettingsNotWritable), replaced_settings(file, ""):
+        pass
 
 
 def test_settings_are_as_before_if_what_they_were_changed_for_fails(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """What the doctor says of things that end, and of a clock that cannot be right."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from ostiary.domain.decision import Alert
 from ostiary.domain.token import TenantId
 from ostiary.ports.reports import AlertLine, Counts
-from ostiary.ports.storage import PushCertificate
+from ostiary.ports.storage import PushCertificate, StorageFailed
 from ostiary.services.health import (
     WARN_OF_PUSH_BEFORE,
     Dated,
@@ -19,6 +21,7 @@ from ostiary.services.health import (
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 TENANT = TenantId("default")
+CA = Dated(subject="device CA", not_after=NOW + timedelta(days=900), todo="Plan it.")
 
 
 class FixedClock:
@@ -67,10 +70,32 @@ class FakeWakes:
         return self.due_at
 
 
+class FakeWalks:
+    """A place that can be written, or cannot."""
+
+    def __init__(self, trouble: StorageFailed | None) -> None:
+        self.trouble = trouble
+
+    async def save_place(self, walk: str, place: str) -> None:
+        assert walk
+        assert place
+        if self.trouble is not None:
+            raise self.trouble
+
+
 async def examine(
-    reports: FakeReports, now: datetime = NOW, due_at: datetime | None = None
+    reports: FakeReports,
+    now: datetime = NOW,
+    due_at: datetime | None = None,
+    writing: StorageFailed | None = None,
 ) -> dict[str, Finding]:
-    service = HealthService(reports, NoCertificates(), FakeWakes(due_at), FixedClock(now))  # type: ignore[arg-type]  # fakes of what is asked
+    asked: dict[str, Any] = {
+        "reports": reports,
+        "certificates": NoCertificates(),
+        "wakes": FakeWakes(due_at),
+        "walks": FakeWalks(writing),
+    }
+    service = HealthService(**asked, clock=FixedClock(now), dated=[CA])
     return {finding.subject: finding for finding in await service.examine()}
 
 
@@ -147,3 +172,29 @@ async def test_a_push_that_nobody_took_is_told_of(
     if severity:
         assert "Nobody pushes" in found.sentence
         assert "Is a worker running?" in found.todo
+
+
+class BrokenReports(FakeReports):
+    """The database went away."""
+
+    @override
+    async def count(self) -> Counts:
+        raise StorageFailed("the database cannot be reached", host="db")
+
+
+async def test_a_database_that_can_only_be_read_is_critical() -> None:
+    """Devices are answered 503, and each list that the doctor reads looks fine."""
+    assert (await examine(FakeReports()))["database"].severity is Severity.OK
+    found = await examine(FakeReports(), writing=StorageFailed("the database refused"))
+    assert found["database"].severity is Severity.CRITICAL
+    assert found["database"].sentence == "The database refused."
+    assert found["database"].todo
+    assert found["push tokens"].severity is Severity.OK
+
+
+async def test_what_needs_no_database_is_looked_at_without_one() -> None:
+    found = await examine(BrokenReports())
+    assert {subject: one.severity.name for subject, one in found.items()} == {
+        "clock": "OK", "device CA": "OK", "database": "CRITICAL",
+    }  # fmt: skip
+    assert found["database"].sentence == "The database cannot be reached (host=db)."

@@ -238,11 +238,21 @@ async def test_a_token_found_dead_by_a_push_asked_for_is_remembered(scene: Scene
     died_at = NOON - timedelta(hours=1)
     scene.answer(410, reason="Unregistered", timestamp=int(died_at.timestamp() * 1000))
     (result,) = await scene.service.push_now(DEFAULT_TENANT, [UDID])
-    assert isinstance(result.error, PushNotAccepted)
+    assert isinstance(result.error, PushTokenDead)
+    assert "sends a new token by itself" in result.error.hint
     after = scene.world.row_by_key[row.key]
     assert (after.push_dead_since, after.push_dead_reason) == (NOON, "Unregistered")
     assert after.state is State.ENROLLED
     assert after.push == row.push
+
+
+async def test_a_push_that_apns_does_not_take_says_where_to_look(scene: Scene) -> None:
+    """Every error says what to do. (users.md 4.3)"""
+    scene.world.add()
+    scene.answer(429, reason="TooManyProviderTokenUpdates")
+    (result,) = await scene.service.push_now(DEFAULT_TENANT, [UDID])
+    assert isinstance(result.error, PushNotAccepted)
+    assert "ostiary doctor" in result.error.hint
 
 
 async def test_no_result_log_or_alert_holds_a_secret(scene: Scene) -> None:

@@ -3,6 +3,7 @@
 Nothing that the server or the driver says is repeated: it may hold a user's name, or part of the URL.
 """
 
+import errno
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
@@ -160,6 +161,10 @@ def _why_not_connected(trouble: BaseException) -> tuple[type[StorageFailed], str
     for kind, found in _BY_CLASS:
         if isinstance(trouble, kind):
             return found
+    # A host with several addresses: the numbers of all errors stand in one text.
+    for number, reason in _BY_NUMBER:
+        if getattr(trouble, "errno", None) == number or f"[Errno {number}]" in str(trouble):
+            return DatabaseUnreachable, reason
     return DatabaseUnreachable, "no connection"
 
 
@@ -171,8 +176,14 @@ _BY_CLASS: Final[tuple[tuple[type[BaseException], tuple[type[StorageFailed], str
     (socket.gaierror, (DatabaseUnreachable, "no such host")),
     (ConnectionRefusedError, (DatabaseUnreachable, "nobody listens there")),
     (TimeoutError, (DatabaseUnreachable, "timed out")),
-    (FileNotFoundError, (DatabaseUnreachable, "no such socket")),
+    (FileNotFoundError, (DatabaseUnreachable, "no such socket or file")),
     (PermissionError, (DatabaseUnreachable, "this user may not use the socket")),
     (ConnectionResetError, (DatabaseUnreachable, "it hung up")),
 )
 """The first that fits."""
+_BY_NUMBER: Final = (
+    (errno.ECONNREFUSED, "nobody listens there"),
+    (errno.EHOSTUNREACH, "no way to that host"),
+    (errno.ENETUNREACH, "no way to that host"),
+    (errno.ETIMEDOUT, "timed out"),
+)

@@ -105,18 +105,20 @@ async def move(
             await target.commit()
             trace("committed")
         if not dry:
-            await _settle(source, settle)
+            await _settle(source, target_url, settle)
         return Moved(rows=rows, was_there=target.held is not None, aside=target.aside)
 
 
-async def _settle(source: Source, settle: Callable[[], AbstractContextManager[None]]) -> None:
+async def _settle(
+    source: Source, target_url: str, settle: Callable[[], AbstractContextManager[None]]
+) -> None:
     """The second look sees who had read the old settings; who reads them later reads the new ones."""
     try:
         await source.confirm()
         with settle():
             await source.confirm()
     except NodesAreConnected as error:
-        raise NodeCame(**error.facts) from None
+        raise NodeCame(new=describe(target_url), **error.facts) from None
 
 
 @contextmanager

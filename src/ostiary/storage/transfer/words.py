@@ -41,10 +41,10 @@ def dropping(database_url: str) -> str:
     parts = urlsplit(database_url)
     user, _, hosts = parts.netloc.rpartition("@")
     asked = dict(parse_qsl(parts.query))
-    found = [host.rpartition(":") if ":" in host else (host, "", "") for host in hosts.split(",")]
+    found = [urlsplit(f"//{host}") for host in hosts.split(",")]
     given = {
-        "host": asked.get("host") or ",".join(host for host, _, _ in found),
-        "port": asked.get("port") or ",".join(port for _, _, port in found).strip(","),
+        "host": asked.get("host") or ",".join(one.hostname or "" for one in found),
+        "port": asked.get("port") or ",".join(str(one.port or "") for one in found).strip(","),
         "username": asked.get("user") or unquote(user.partition(":")[0]),
     }
     options = [f"--{option}={value}" for option, value in given.items() if value]
