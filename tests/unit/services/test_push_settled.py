@@ -182,12 +182,14 @@ async def test_a_push_that_met_trouble_comes_again_within_seconds(scene: Scene) 
     assert await scene.push_due() == 1
 
 
-async def test_a_push_asked_for_leaves_the_schedule_as_it_is(scene: Scene) -> None:
-    """And a token it finds dead is dead for the schedule too."""
+async def test_a_push_asked_for_is_the_first_of_the_schedule(scene: Scene) -> None:
+    """The one that was about to go has gone with it; and a token it finds dead is dead for the schedule too."""
     row, _ = await scene.enroll()
     (result,) = await scene.service.push_now(DEFAULT_TENANT, [UDID])
     assert result.error is None
     scene.clock.advance(timedelta(seconds=2))
+    assert await scene.push_due() == 0
+    scene.clock.advance(timedelta(seconds=60))
     assert await scene.push_due() == 1
     scene.answer(410, reason="Unregistered", timestamp=milliseconds(NOON))
     await scene.service.push_now(DEFAULT_TENANT, [UDID])

@@ -118,6 +118,7 @@ async def test_a_database_that_only_reads_is_not_said_to_be_away(
 @pytest.mark.parametrize(
     ("sqlstate", "kind"),
     [
+        ("28P01", DatabaseLoginRefused),
         ("53300", DatabaseFull),
         ("57P03", DatabaseNotReady),
         ("25006", DatabaseOnlyReads),
