@@ -24,7 +24,7 @@ ROLLBACK: Final = "ROLLBACK"
 SAVEPOINT: Final = "SAVEPOINT request"
 RELEASE: Final = "RELEASE request"
 UNDO: Final = "ROLLBACK TO request"
-LONGEST_GATHERING: Final = 0.001
+LONGEST_GATHERING: Final = 0.002
 """Seconds that a batch waits for those who came along with the one before it. A commit costs as much processor time as
 a request, however many share it. (bench/README.md)"""
 
