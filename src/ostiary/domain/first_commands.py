@@ -6,7 +6,7 @@ from uuid import UUID, uuid5
 
 from ostiary.domain.command import CommandState, LiveCommand, Priority
 from ostiary.domain.enrollment import Enrollment
-from ostiary.domain.token import SealedValue
+from ostiary.domain.token import RecordId, SealedValue
 from ostiary.protocol.mdm.connect import CommandUuid
 from ostiary.protocol.mdm.identity import EnrollmentType
 
@@ -23,12 +23,12 @@ STANDARD_PAYLOAD: Final = SealedValue(b"")
 """An empty payload: the standard form of its request type, rendered at hand-out. It holds no secret to seal."""
 
 
-def after_enrollment(device: Enrollment, seed: UUID, now: datetime) -> tuple[LiveCommand, ...]:
+def after_enrollment(device: Enrollment, seed: RecordId, now: datetime) -> tuple[LiveCommand, ...]:
     """What a device is asked as soon as it is enrolled.
 
     DeviceInformation; SecurityInfo where the profile allows it; the MDMOptions setting on macOS 10.15 alone, whose
     profile key for bootstrap tokens came later (BT-18, BT-19); DeviceConfigured last if the device awaits (TU-10).
-    `seed` is random and fresh; the commands' UUIDs follow from it.
+    `seed` names the record that brought this about; the commands' UUIDs follow from it.
     """
     wanted = [DEVICE_INFORMATION]
     rights = device.profile.access_rights if device.profile else None
@@ -41,7 +41,7 @@ def after_enrollment(device: Enrollment, seed: UUID, now: datetime) -> tuple[Liv
     return tuple(_command(device, name, seed, now) for name in wanted)
 
 
-def release(channel: Enrollment, seed: UUID, now: datetime) -> LiveCommand:
+def release(channel: Enrollment, seed: RecordId, now: datetime) -> LiveCommand:
     """The command that lets a waiting device, or a Shared iPad's waiting user, out of Setup Assistant. (3.5)"""
     on_user = channel.type is EnrollmentType.SHARED_IPAD
     return _command(channel, USER_CONFIGURED if on_user else DEVICE_CONFIGURED, seed, now)
@@ -61,10 +61,10 @@ def is_macos(device: Enrollment) -> bool:
     return device.facts.model_name is not None and "Mac" in device.facts.model_name
 
 
-def _command(channel: Enrollment, name: str, seed: UUID, now: datetime) -> LiveCommand:
+def _command(channel: Enrollment, name: str, seed: RecordId, now: datetime) -> LiveCommand:
     releases = name in (DEVICE_CONFIGURED, USER_CONFIGURED)
     return LiveCommand(
-        uuid=CommandUuid(str(uuid5(seed, name)).upper()),
+        uuid=CommandUuid(str(uuid5(UUID(hex=seed), name)).upper()),
         enrollment_key=channel.key,
         request_type=name,
         priority=Priority.RELEASE if releases else Priority.NORMAL,

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import datetime
-from uuid import UUID
 
 from ostiary.domain import alerts, first_commands
 from ostiary.domain.answer import Accepted, Declined, Goodbye, Refusal
@@ -43,10 +42,6 @@ class Update:
     push: SealedToken
     unlock: SealedToken | None
     auth_token: KeyedDigest | None
-    key: EnrollmentKey
-    """Fresh, for a user channel that begins."""
-    seed: UUID
-    """Random and fresh, for the UUIDs of commands that follow."""
     policy: Policy
     now: datetime
 
@@ -100,25 +95,22 @@ def _on_device_channel(
         token_updates=before.token_updates + 1,
     )
     commands = (
-        first_commands.after_enrollment(row, update.seed, now)
+        first_commands.after_enrollment(row, update.push.record_id, now)
         if enrolls
         else _release_if_it_waits(seen, before, row, update)
-    )
-    superseded = (
-        Supersede(
-            enrollment_key=row.key,
-            keep=update.identity.fingerprint,
-            cause="the renewed certificate is in use",
-        ),
     )
     return Change(
         at=now,
         answer=Accepted(),
         rows=(row,),
-        supersede=superseded if completes_renewal else (),
+        supersede=_renewed_away(row, update.identity) if completes_renewal else (),
         disable_users=(DisableUsers(device_key=row.key),) if erased else (),
         cancel=_cancel(row, "the device was erased") if erased else (),
-        steps=(*_retired_by_erase(device, before), *push.steps, *unlock.steps),
+        steps=(
+            *(_retired_by_erase(device, before) if erased else ()),
+            *push.steps,
+            *unlock.steps,
+        ),
         records=(*push.records, *unlock.records),
         enqueue=commands,
         wakes=_wake_if_work(seen, row, now, has_work=bool(commands) or enrolls),
@@ -166,6 +158,11 @@ def _retired_by_erase(device: Enrollment, before: Enrollment) -> tuple[TokenStep
     return retire(device, gone, "the device was erased")
 
 
+def _renewed_away(row: Enrollment, identity: DeviceIdentity) -> tuple[Supersede, ...]:
+    cause = "the renewed certificate is in use"
+    return (Supersede(enrollment_key=row.key, keep=identity.fingerprint, cause=cause),)
+
+
 def _cancel(row: Enrollment, cause: str) -> tuple[CancelCommands, ...]:
     return (CancelCommands(enrollment_key=row.key, users=True, cause=cause),)
 
@@ -187,7 +184,7 @@ def _release_if_it_waits(
     said = update.message.awaiting_configuration
     if not said or (before.awaiting and seen.queue):
         return ()
-    return (first_commands.release(row, update.seed, update.now),)
+    return (first_commands.release(row, update.push.record_id, update.now),)
 
 
 def _wake_if_work(
@@ -211,7 +208,12 @@ def _on_user_channel(
     if (declined := no_room(seen, device, update.policy, now)) is not None:
         return declined
     before = seen.channel or begin_user_channel(
-        device, message.channel, update.key, now, names=message
+        # Nothing else is named so: it begins with this message, as the record does.
+        device,
+        message.channel,
+        EnrollmentKey(update.push.record_id),
+        now,
+        names=message,
     )
     if not require_session(before, update.auth_token):
         return Change(at=now, answer=Declined())

@@ -78,6 +78,7 @@ class _Building:
     """The value as far as it has been read. expat calls `start`, `end` and `pieces.append`."""
 
     __slots__ = (
+        "_between",
         "_container",
         "_depth_left",
         "_key",
@@ -91,6 +92,7 @@ class _Building:
 
     def __init__(self, limits: Limits) -> None:
         self.pieces: list[str] = []  # text since the last tag
+        self._between: list[str] = []  # text that stood between elements; only blanks may
         self._left = limits.max_objects
         self._depth_left = limits.max_depth
         self._container: dict[str, PlistValue] | list[PlistValue] | None = None
@@ -101,6 +103,8 @@ class _Building:
         self._plists = 0
 
     def root(self) -> PlistValue:
+        if "".join(self._between).strip(_BLANK):
+            raise NotAPropertyList("text stands between the elements")
         if not self._root:
             raise NotAPropertyList("the property list is empty")
         return self._root[0]
@@ -109,7 +113,8 @@ class _Building:
         if self._leaf is not None:
             raise NotAPropertyList("an element stands inside a value")
         if self.pieces:
-            self._drop_blank()
+            self._between += self.pieces
+            self.pieces.clear()
         if tag == "plist":
             self._open_plist(attributes)
             return
@@ -133,7 +138,8 @@ class _Building:
         leaf = self._leaf
         if leaf is None:
             if self.pieces:
-                self._drop_blank()
+                self._between += self.pieces
+                self.pieces.clear()
             if tag != "plist":
                 self._close()
             return
@@ -185,11 +191,6 @@ class _Building:
             raise NotAPropertyList("the property list holds more than one value")
         else:
             self._root.append(value)
-
-    def _drop_blank(self) -> None:
-        if "".join(self.pieces).strip(_BLANK):
-            raise NotAPropertyList("text stands between the elements")
-        self.pieces.clear()
 
 
 def _read_data(text: str) -> bytes:

@@ -3,7 +3,6 @@
 import secrets
 from collections.abc import Callable
 from datetime import datetime
-from uuid import uuid4
 
 import structlog
 
@@ -152,8 +151,6 @@ class CheckinService:
             if keeps_unlock and message.unlock_token is not None
             else None,
             auth_token=self._digest(identity, message.auth_token),
-            key=EnrollmentKey(new_identifier(now)),
-            seed=uuid4(),
             policy=self._policy(),
             now=now,
         )

@@ -1,6 +1,6 @@
 """Names for new rows: in the order of time, and not to be guessed."""
 
-import secrets
+import os
 from datetime import UTC, datetime
 from typing import Final
 
@@ -16,4 +16,4 @@ def new_identifier(now: datetime) -> str:
     UUID version 7 does it, without the bits that say so.
     """
     milliseconds = int((now - _EPOCH).total_seconds() * 1000)
-    return f"{max(milliseconds, 0):012x}{secrets.token_hex(_RANDOM_BYTES)}"
+    return f"{max(milliseconds, 0):012x}{os.urandom(_RANDOM_BYTES).hex()}"

@@ -18,8 +18,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ostiary.web.journal import about_request
 from ostiary.web.problems import Door, log_problem, render_problem
 
-_log = structlog.get_logger()
-
 _BAD_IN_SEGMENT: Final = frozenset("/\\\x7f") | {chr(c) for c in range(32)}
 
 
@@ -52,6 +50,8 @@ class FrontDoor:
     def __init__(self, wings: Sequence[Wing]) -> None:
         self._exact: dict[bytes, _Place] = {}
         self._under: dict[bytes, _Place] = {}
+        # Bound once: a lazy logger is bound anew for each line.
+        self._log = structlog.get_logger().bind()
         # Told apart from other processes' by where they begin; nobody need be unable to guess them.
         self._request_numbers = count(secrets.randbits(60))
         for wing in wings:
@@ -84,7 +84,7 @@ class FrontDoor:
             else:
                 raise  # half an answer is out: nothing honest can follow, so the connection ends
         finally:
-            _log.info(
+            self._log.info(
                 "request_answered",
                 method=scope["method"],
                 route=place.path if place else None,

@@ -1,6 +1,5 @@
 """What a device answers to DeviceInformation, as far as we keep it as facts."""
 
-from dataclasses import fields, replace
 from typing import Final
 
 from ostiary.formats.fields import Fields
@@ -35,10 +34,15 @@ def learn(known: DeviceFacts, said: DeviceFacts) -> DeviceFacts:
 
     The serial number of the Authenticate stays: invitations are judged by it.
     """
-    news = {field.name: getattr(said, field.name) for field in fields(DeviceFacts)}
-    if known.serial_number is not None:
-        news["serial_number"] = None
-    return replace(known, **{name: value for name, value in news.items() if value is not None})
+    return DeviceFacts(
+        serial_number=known.serial_number or said.serial_number,
+        device_name=said.device_name or known.device_name,
+        model=said.model or known.model,
+        model_name=said.model_name or known.model_name,
+        product_name=said.product_name or known.product_name,
+        os_version=said.os_version or known.os_version,
+        build_version=said.build_version or known.build_version,
+    )
 
 
 def _text(value: object) -> str | None:

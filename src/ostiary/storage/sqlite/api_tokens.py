@@ -9,7 +9,7 @@ from ostiary.storage.ledger import api_token_record
 from ostiary.storage.sqlite.engine import Engine, Transaction
 from ostiary.storage.sqlite.rows import micros, micros_or_none, moment, moment_or_none
 from ostiary.storage.sqlite.write_news import add_audit
-from ostiary.storage.sqlite.write_tokens import add_record, supersede_older
+from ostiary.storage.sqlite.write_tokens import add_records, supersede_older
 
 SAVE_PROGRAM: Final = """
     INSERT INTO api_token (tenant, name, digest, scopes, created_at, expires_at)
@@ -46,7 +46,7 @@ class SqliteApiTokens:
             )
             record = api_token_record(token, audit.actor)
             supersede_older(transaction, record)
-            add_record(transaction, record)
+            add_records(transaction, record)
             add_audit(transaction, audit, token.created_at)
 
         await self._engine.run(work)

@@ -31,7 +31,7 @@ from ostiary.storage.sqlite.rows import (
     with_columns,
 )
 from ostiary.storage.sqlite.write_news import add_audit
-from ostiary.storage.sqlite.write_tokens import add_record, step_record
+from ostiary.storage.sqlite.write_tokens import add_records, step_records
 from ostiary.storage.wording import USED
 
 Found = tuple[Challenge, Invitation | None, bytes | None]
@@ -103,7 +103,7 @@ class SqliteChallenges:
     async def add_challenge(self, challenge: Challenge) -> None:
         def work(transaction: Transaction) -> None:
             transaction.write(ADD_CHALLENGE, _challenge_values(challenge))
-            add_record(transaction, challenge_record(challenge))
+            add_records(transaction, challenge_record(challenge))
 
         await self._engine.run(work)
 
@@ -168,7 +168,7 @@ def _spend(transaction: Transaction, spend: Spend) -> None:
         SPEND_CHALLENGE, (micros(spent_at), challenge.spent_by_key, challenge.issued, challenge.id)
     )
     step = TokenStep(record_id=challenge.id, state=TokenState.RETIRED, cause=USED)
-    step_record(transaction, step, spent_at)
+    step_records(transaction, step, at=spent_at)
     if challenge.invitation_id is not None:
         transaction.write(USE_INVITATION, (challenge.invitation_id,))
     _add_credential(transaction, spend.credential, spend.certificate)

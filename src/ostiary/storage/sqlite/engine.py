@@ -8,7 +8,7 @@ touches the connection before the thread is done with it. (hot-path.md)
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Generic, TypeVar
 
 from ostiary.ports.storage import StorageBusy, StorageFailed
@@ -47,6 +47,12 @@ class Transaction:
         if not self.is_writing:
             self.open_savepoint()
         return self._connection.execute(statement, parameters)
+
+    def write_each(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> sqlite3.Cursor:
+        """Run a statement that writes once for each of these; `rowcount` is that of all together."""
+        if not self.is_writing:
+            self.open_savepoint()
+        return self._connection.executemany(statement, rows)
 
     def open_savepoint(self) -> None:
         """From here on, all or nothing."""

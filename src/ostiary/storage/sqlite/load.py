@@ -7,6 +7,7 @@ from ostiary.domain.command import LiveCommand
 from ostiary.domain.decision import Ask, ByCertificate, ByName, QueueView, Snapshot, Wake
 from ostiary.domain.enrollment import Binding, Credential, Enrollment, Standing
 from ostiary.domain.token import TenantId, TokenRecord
+from ostiary.protocol.mdm.checkin import Topic
 from ostiary.protocol.mdm.connect import CommandUuid
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.storage.sqlite.engine import Transaction
@@ -30,10 +31,12 @@ _CHANNEL: Final = (
 )
 
 BOUND_DEVICE: Final = with_columns(f"""
-    SELECT {_CHANNEL}, $binding
+    SELECT {_CHANNEL},
+           EXISTS (SELECT 1 FROM push_certificate p WHERE p.topic = ?2 AND p.tenant = b.tenant),
+           $binding
       FROM binding b JOIN enrollment e ON e.key = b.enrollment_key
       LEFT JOIN wake w ON w.enrollment_key = e.key
-     WHERE b.fingerprint = ?
+     WHERE b.fingerprint = ?1
 """)  # noqa: S608 - made of constants; served by the primary keys
 ROW_BY_KEY: Final = with_columns(f"""
     SELECT {_CHANNEL}
@@ -106,6 +109,7 @@ class _Found:
     wake: Wake | None = None
     has_live: bool = False
     users: int = 0
+    topic_is_held: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +147,9 @@ def load(transaction: Transaction, ask: Ask, seen: SeenBuffer) -> Snapshot:
         wake=found.wake,
         users=found.users,
         token=_load_pointed(transaction, ask, found.device),
-        topic_is_held=ask.topic is not None
-        and transaction.read(TOPIC_IS_HELD, (ask.topic, found.tenant)).fetchone() is not None,
+        topic_is_held=found.topic_is_held
+        if found.topic_is_held is not None
+        else _is_held(transaction, ask.topic, found.tenant),
     )
 
 
@@ -157,7 +162,7 @@ def load_record(transaction: Transaction, record_id: str) -> TokenRecord | None:
 def _find(transaction: Transaction, ask: Ask, seen: SeenBuffer) -> _Found:
     who = ask.who
     if isinstance(who, ByCertificate):
-        return _find_by_certificate(transaction, who, seen)
+        return _find_by_certificate(transaction, who, ask.topic, seen)
     if isinstance(who, ByName):
         found = _Found(tenant=who.tenant, device_id=who.enrollment_id)
         row = transaction.read(CURRENT_ROW, (who.tenant, who.enrollment_id)).fetchone()
@@ -173,13 +178,16 @@ def _find(transaction: Transaction, ask: Ask, seen: SeenBuffer) -> _Found:
     return found
 
 
-def _find_by_certificate(transaction: Transaction, who: ByCertificate, seen: SeenBuffer) -> _Found:
+def _find_by_certificate(
+    transaction: Transaction, who: ByCertificate, topic: Topic | None, seen: SeenBuffer
+) -> _Found:
     channel = who.channel
     found = _Found(tenant=who.tenant, device_id=None if channel is None else channel.device_id)
-    row = transaction.read(BOUND_DEVICE, (who.fingerprint,)).fetchone()
+    row = transaction.read(BOUND_DEVICE, (who.fingerprint, topic)).fetchone()
     if row is None:
         return found
-    found.binding = binding_from(row[ENROLLMENT_WIDTH + 4 :])
+    found.binding = binding_from(row[ENROLLMENT_WIDTH + 5 :])
+    found.topic_is_held = bool(row[ENROLLMENT_WIDTH + 4])
     found.tenant = found.binding.tenant
     if channel is None or not channel.is_user_channel:
         _take_channel(found, row, seen)
@@ -252,6 +260,12 @@ def _load_queue(transaction: Transaction, ask: Ask, found: _Found) -> _Queue:
 
 def _is_closed(transaction: Transaction, channel: Enrollment, uuid: CommandUuid) -> bool:
     return transaction.read(REPORTED_IS_CLOSED, (channel.key, uuid)).fetchone() is not None
+
+
+def _is_held(transaction: Transaction, topic: Topic | None, tenant: TenantId) -> bool:
+    if topic is None:
+        return False
+    return transaction.read(TOPIC_IS_HELD, (topic, tenant)).fetchone() is not None
 
 
 def _needs_relationships(ask: Ask, found: _Found) -> bool:

@@ -13,7 +13,7 @@ from ostiary.storage.sqlite.engine import Engine, Transaction
 from ostiary.storage.sqlite.readers import Readers
 from ostiary.storage.sqlite.rows import Row, micros, moment, moment_or_none
 from ostiary.storage.sqlite.write_news import add_audit
-from ostiary.storage.sqlite.write_tokens import add_record, supersede_older
+from ostiary.storage.sqlite.write_tokens import add_records, supersede_older
 
 _COLUMNS: Final = """
     topic, tenant, record_id, certificate_pem, sealed_key, not_before, not_after, imported_at,
@@ -72,7 +72,7 @@ class SqlitePushCertificates:
                 raise ChangeDoesNotFit("another tenant holds this topic", topic=certificate.topic)
             record = push_certificate_record(certificate, audit.verb)
             supersede_older(transaction, record)
-            add_record(transaction, record)
+            add_records(transaction, record)
             if spent_key is not None:
                 transaction.write(DROP_PENDING_KEY, (spent_key,))
             add_audit(transaction, audit, certificate.imported_at)

@@ -19,7 +19,7 @@ from ostiary.storage.sqlite.rows import (
     moment,
     moment_or_none,
 )
-from ostiary.storage.sqlite.write_tokens import step_record
+from ostiary.storage.sqlite.write_tokens import step_records
 from ostiary.storage.wake_steps import parts_without_repeats
 
 DUE_WAKES: Final = """
@@ -240,4 +240,4 @@ def _note_dead(transaction: Transaction, step: WakeStep, reason: str) -> None:
     values = (micros(step.at), reason, step.enrollment_key, step.record_id, before)
     if transaction.write(NOTE_DEAD_PUSH, values).rowcount == 1:
         dead = TokenStep(record_id=step.record_id, state=TokenState.DEAD, cause=reason)
-        step_record(transaction, dead, step.at)
+        step_records(transaction, dead, at=step.at)

@@ -24,7 +24,7 @@ from ostiary.storage.sqlite.write_commands import (
     move_command,
 )
 from ostiary.storage.sqlite.write_news import add_audit, drop_wake, save_alert, save_wake
-from ostiary.storage.sqlite.write_tokens import add_record, prove_record, step_record
+from ostiary.storage.sqlite.write_tokens import add_records, prove_record, step_records
 from ostiary.storage.wording import USER_LEFT
 
 
@@ -107,10 +107,10 @@ def write_change(transaction: Transaction, change: Change[Any], snapshot: Snapsh
         _disable_users(transaction, disable, at)
     for cancel in change.cancel:
         cancel_commands(transaction, cancel, at)
-    for step in change.steps:
-        step_record(transaction, step, at)
-    for record in change.records:
-        add_record(transaction, record)
+    if change.steps:
+        step_records(transaction, *change.steps, at=at)
+    if change.records:
+        add_records(transaction, *change.records)
     for proof in change.proofs:
         prove_record(transaction, proof, at)
     for closed in change.close:

@@ -30,16 +30,17 @@ SUPERSEDE_OLDER: Final = """
 PROVE_RECORD: Final = "UPDATE token SET proven_at = ?, proven_by = ? WHERE id = ?"
 
 
-def add_record(transaction: Transaction, record: TokenRecord) -> None:
-    """Append it as the next generation; a record whose id exists is left as it is."""
-    transaction.write(ADD_RECORD, token_values(record))
+def add_records(transaction: Transaction, *records: TokenRecord) -> None:
+    """Append each as the next generation; a record whose id exists is left as it is."""
+    transaction.write_each(ADD_RECORD, map(token_values, records))
 
 
-def step_record(transaction: Transaction, step: TokenStep, at: datetime) -> None:
-    """Move a record to another state. Raises `ChangeDoesNotFit` if there is none."""
-    values = (step.state.value, step.cause, micros(at), step.record_id)
-    if transaction.write(STEP_RECORD, values).rowcount != 1:
-        raise ChangeDoesNotFit("no such record", record_id=step.record_id)
+def step_records(transaction: Transaction, *steps: TokenStep, at: datetime) -> None:
+    """Move records to other states. Raises `ChangeDoesNotFit` unless there are all of them."""
+    moment = micros(at)
+    rows = [(step.state.value, step.cause, moment, step.record_id) for step in steps]
+    if transaction.write_each(STEP_RECORD, rows).rowcount != len(rows):
+        raise ChangeDoesNotFit("no such record", record_ids=[step.record_id for step in steps])
 
 
 def prove_record(transaction: Transaction, proof: TokenProof, at: datetime) -> None:
