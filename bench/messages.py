@@ -78,7 +78,8 @@ def acknowledged(device: Device, uuid: str, *, expects: str = "") -> Draft:
             "ModelName": "iPhone",
             "SerialNumber": device.serial,
             "BatteryLevel": 0.83,
-            "IsSupervised": True,
+            # A supervised one would be asked for its bypass code, sooner or later, in the middle of a scenario.
+            "IsSupervised": False,
             "AvailableDeviceCapacity": 103.5,
         },
     }

@@ -133,7 +133,7 @@ def _command(row: Enrollment, number: int, now: datetime) -> LiveCommand:
         request_type="DeviceInformation",
         priority=Priority.NORMAL,
         payload=SealedValue(b"<plist/>"),
-        reference=None,
+        references=(),
         state=CommandState.QUEUED,
         queued_at=now,
         source="bench",

@@ -15,6 +15,8 @@ from starlette.types import ASGIApp
 from ostiary.domain.token import DEFAULT_TENANT
 from ostiary.errors import OstiaryError
 from ostiary.keys.authority import open_device_authority
+from ostiary.keys.drawn import SystemDraws
+from ostiary.keys.escrow_key import ThreadedEscrowKeys
 from ostiary.keys.file import load_root_key
 from ostiary.keys.sealer import EpochSealer, open_sealer
 from ostiary.outward.apns import ApnsEndpoint, ApnsPusher
@@ -28,31 +30,47 @@ from ostiary.own_tls import (
 )
 from ostiary.ports.clock import Clock
 from ostiary.ports.signer import IssuingAuthority
+from ostiary.ports.storage import Enrollments
 from ostiary.ports.trace import Trace, no_trace
 from ostiary.protocol.mdm.enrollment_profile import EnrollmentUrls
+from ostiary.services.admin_account import AdminAccounts
 from ostiary.services.api_tokens import ApiTokenService
 from ostiary.services.authorities import DeviceAuthorities, TrustedAuthority, load_authorities
 from ostiary.services.certificates import CertificateService
 from ostiary.services.checkin import CheckinService
 from ostiary.services.commands import CommandDesk
 from ostiary.services.connect import CommandChannel
+from ostiary.services.destructive_cap import DestructiveCap
 from ostiary.services.devices import DeviceDesk
 from ostiary.services.enrollment import EnrollmentService, ProfilePolicy
+from ostiary.services.escrow import EscrowDesk
+from ostiary.services.escrow_due import EscrowWatch
+from ostiary.services.filevault import FileVaultDesk
 from ostiary.services.gate import DeviceGate
 from ostiary.services.health import Dated, Finding, HealthService, examine_dated
+from ostiary.services.identity_renewal import IdentityRenewalService, RenewalParts
+from ostiary.services.identity_survey import IdentitySurvey
 from ostiary.services.invitations import InvitationService
+from ostiary.services.lights_out import LightsOutDesk
 from ostiary.services.network_users import load_network_users
 from ostiary.services.policies import REFRESH, PolicyBook
 from ostiary.services.push import PushService
 from ostiary.services.push_certificates import PushCertificateService
 from ostiary.services.push_count import CountedPusher
 from ostiary.services.renewal import RenewalDesk
+from ostiary.services.renewal_channel import RenewalChannel
 from ostiary.services.retention import RetentionService
+from ostiary.services.reveal import RevealService
 from ostiary.services.scep import ScepService
+from ostiary.services.secret_reports import SecretReader
+from ostiary.services.secrets_desk import SecretsDesk
 from ostiary.settings import Settings
 from ostiary.storage import Storage, open_storage
 from ostiary.web.body import BodyBudget
 from ostiary.web.control import Control, ControlServices
+from ostiary.web.control_escrow import EscrowControl, EscrowServices
+from ostiary.web.control_lights_out import LightsOutControl
+from ostiary.web.control_secrets import SecretControl, SecretServices
 from ostiary.web.control_socket import ControlSocket
 from ostiary.web.doors import Duty, OpenDoors
 from ostiary.web.enroll import enroll_routes
@@ -67,7 +85,9 @@ from ostiary.web.presented import ProxyTrust
 from ostiary.web.problems import Door, log_problem
 from ostiary.web.scep import scep_routes
 from ostiary.web.server import Bounds, Listener
+from ostiary.worker.escrow_loop import run_escrow_loop
 from ostiary.worker.push_loop import RepeatPace, run_push_loop
+from ostiary.worker.renewal_loop import run_renewal_loop
 from ostiary.worker.retention_loop import run_retention_loop
 
 _log = structlog.get_logger()
@@ -99,6 +119,10 @@ class House:
     budget: BodyBudget
     policies: PolicyBook
     retention: RetentionService
+    renewals: IdentityRenewalService
+    escrow: EscrowDesk
+    escrow_watch: EscrowWatch
+    filevault: FileVaultDesk
     tokens: ApiTokenService
     desk: CommandDesk
     devices: DeviceDesk
@@ -197,7 +221,14 @@ def control_app(house: House) -> ASGIApp:
         reports=house.storage.reports,
         desk=house.desk,
         devices=house.devices,
-        renewals=RenewalDesk(house.storage.enrollments, house.enrollment, house.desk, house.clock),
+        renewals=house.renewals,
+        identities=IdentitySurvey(
+            house.storage.renewals,
+            house.renewals,
+            house.policies.current,
+            house.clock,
+            DEFAULT_TENANT,
+        ),
         pushes=house.pushes,
         certificates=house.push_certificates,
         invitations=house.invitations,
@@ -209,7 +240,30 @@ def control_app(house: House) -> ASGIApp:
         budget=house.budget,
         enroll_url=lambda code: f"{house.settings.url}/enroll/{code}",
     )
-    return FrontDoor([Wing(door=Door.CONTROL, routes=Control(services).routes())])
+    secrets = SecretServices(
+        desk=SecretsDesk(house.storage.reports, house.storage.escrows, house.clock),
+        reveals=RevealService(
+            house.storage.enrollments,
+            house.storage.escrows,
+            house.storage.reports,
+            house.sealer,
+            house.clock,
+            house.policies.current,
+        ),
+        clock=house.clock,
+        budget=house.budget,
+    )
+    escrow = EscrowServices(desk=house.escrow, filevault=house.filevault, budget=house.budget)
+    routes = [
+        *Control(services).routes(),
+        *SecretControl(secrets).routes(),
+        *EscrowControl(escrow).routes(),
+        *LightsOutControl(
+            desk=LightsOutDesk(house.storage.enrollments, house.desk, house.clock),
+            budget=house.budget,
+        ).routes(),
+    ]
+    return FrontDoor([Wing(door=Door.CONTROL, routes=routes)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,6 +338,8 @@ async def serve(
                     )
                 )
                 group.create_task(run_retention_loop(house.retention, stop))
+                group.create_task(run_renewal_loop(house.renewals, stop))
+                group.create_task(run_escrow_loop(house.escrow_watch, stop))
             refreshing = [group.create_task(_keep_policies_fresh(house.policies))]
             if tls is not None:
                 refreshing.append(
@@ -351,6 +407,43 @@ def _wire(
     )
     pusher = ApnsPusher(certificates, _apns_endpoint(settings))
     invitations = InvitationService(challenges=storage.challenges, sealer=sealer, clock=clock)
+    enrollment = EnrollmentService(
+        urls=EnrollmentUrls(base=settings.url),
+        invitations=invitations,
+        challenges=storage.challenges,
+        push_certificates=storage.push_certificates,
+        sealer=sealer,
+        clock=clock,
+        sign=profile_signer(settings),
+        policy=ProfilePolicy(trust_anchors=own_tls_authority(settings)),
+    )
+    escrow_keys, draws = ThreadedEscrowKeys(), SystemDraws()
+    escrow = EscrowDesk(storage.enrollments, storage.escrows, sealer, escrow_keys, draws, clock)
+    cap = DestructiveCap(storage.reports, policies.current, clock)
+    desk = CommandDesk(storage.enrollments, escrow, sealer, draws, clock, cap)
+    secrets = SecretReader(storage.escrows, escrow_keys, sealer, clock)
+    renewals = IdentityRenewalService(
+        RenewalParts(
+            renewals=storage.renewals,
+            reports=storage.reports,
+            walks=storage.retention,
+            desk=RenewalDesk(storage.enrollments, enrollment, desk, clock),
+        ),
+        policies.current,
+        clock,
+    )
+
+    def channel_over(enrollments: Enrollments) -> CommandChannel:
+        return CommandChannel(
+            enrollments,
+            sealer,
+            clock,
+            policies.current,
+            meter,
+            secrets,
+            enrollment.return_profile,
+        )
+
     house = House(
         settings=settings,
         clock=clock,
@@ -361,7 +454,19 @@ def _wire(
         policies=policies,
         retention=RetentionService(storage.retention, policies.current, clock, meter),
         tokens=ApiTokenService(storage.api_tokens, sealer, clock),
-        desk=CommandDesk(storage.enrollments, sealer, clock),
+        renewals=renewals,
+        desk=desk,
+        escrow=escrow,
+        escrow_watch=EscrowWatch(storage.enrollments, storage.escrows, escrow, clock),
+        filevault=FileVaultDesk(
+            storage.enrollments,
+            storage.escrows,
+            sealer,
+            escrow_keys,
+            clock,
+            urls=EnrollmentUrls(base=settings.url),
+            sign=profile_signer(settings),
+        ),
         devices=DeviceDesk(storage.enrollments, clock),
         pushes=PushService(
             enrollments=storage.enrollments,
@@ -372,16 +477,7 @@ def _wire(
         ),
         push_certificates=certificates,
         invitations=invitations,
-        enrollment=EnrollmentService(
-            urls=EnrollmentUrls(base=settings.url),
-            invitations=invitations,
-            challenges=storage.challenges,
-            push_certificates=storage.push_certificates,
-            sealer=sealer,
-            clock=clock,
-            sign=profile_signer(settings),
-            policy=ProfilePolicy(trust_anchors=own_tls_authority(settings)),
-        ),
+        enrollment=enrollment,
         health=HealthService(
             storage.reports,
             storage.push_certificates,
@@ -400,9 +496,14 @@ def _wire(
                 network_users=load_network_users(
                     settings.path(settings.network_users) if settings.network_users else None
                 ),
+                admins=AdminAccounts(sealer, draws),
+                make_profile=enrollment.return_profile,
                 trace=trace,
             ),
-            commands=CommandChannel(storage.enrollments, sealer, clock, policies.current, meter),
+            commands=channel_over(storage.enrollments),
+            renewals=RenewalChannel(
+                storage.enrollments, storage.challenges, renewals, channel_over
+            ),
             proxies=ProxyTrust(
                 header=(settings.proxy.certificate_header or "").lower().encode("latin-1"),
                 networks=tuple(ip_network(network) for network in settings.proxy.trusted)

@@ -1,4 +1,4 @@
-"""The Mac's side of the bootstrap token: when it is escrowed, when it is asked for, what the Mac remembers.
+"""The device's side of the bootstrap token: when it is escrowed, when it is asked for, what the Mac remembers.
 
 Source: escrowed-secrets.md 4.2.
 """
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ostiary_sim import messages
-from ostiary_sim.channel import DEVICE
+from ostiary_sim.channel_name import DEVICE
 from ostiary_sim.errors import MessageUnreadable, NotPossible
 from ostiary_sim.levers import KEEP, Keep
 from ostiary_sim.profile import BOOTSTRAP
@@ -46,9 +46,11 @@ class BootstrapEscrow:
         """Say whether the server announced, to this Mac, that it escrows bootstrap tokens."""
         device = self._device
         told = device.personality
-        if not told.bootstrap_tokens or not told.supervised or device.profile is None:
+        if device.profile is None or not told.supervised or told.user_enrollment:
             return False
-        if told.version < _FIRST or told.user_enrollment:
+        if device.return_to_service.keeps_apps:
+            return BOOTSTRAP in device.profile.management.capabilities
+        if not told.bootstrap_tokens or told.version < _FIRST:
             return False
         if told.version >= _CAPABILITY_SINCE:
             return BOOTSTRAP in device.profile.management.capabilities
@@ -67,13 +69,20 @@ class BootstrapEscrow:
                 token; `b""` (sent empty) and None (key left out) say that it was removed.
         """
         device = self._device
-        if not device.personality.bootstrap_tokens:
-            raise NotPossible("only Macs escrow bootstrap tokens")
+        if not device.personality.bootstrap_tokens and not device.return_to_service.keeps_apps:
+            raise NotPossible("only Macs and devices in return-to-service mode escrow them")
         if isinstance(value, Keep):
             value = self.token or device.rng.randbytes(_TOKEN_BYTES)
         self.token = value or None
         self._pending = (value,)
         return await self.deliver_pending()
+
+    async def after_enrollment(self) -> None:
+        """In return-to-service mode, escrow at once: there is no login to wait for."""
+        device = self._device
+        not_again = device.levers.bootstrap_once and device.return_to_service.has_escrowed
+        if device.return_to_service.keeps_apps and self.supported and not not_again:
+            await self.escrow()
 
     async def deliver_pending(self) -> Answer:
         """Send the pending Set, if there is one, as often as the retry policy says."""
@@ -90,6 +99,7 @@ class BootstrapEscrow:
             if answer.ok:
                 self._pending = None
                 self.escrowed = bool(value)
+                device.return_to_service.has_escrowed = True
                 device.say("bootstrap_token_escrowed" if value else "bootstrap_token_withdrawn")
                 break
             device.say("bootstrap_token_not_escrowed", DEVICE, str(answer.status))

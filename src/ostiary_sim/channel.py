@@ -4,14 +4,16 @@ Source: check-in-and-commands.md 2.5 steps 4, 6, 7; 3.1 to 3.4.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from ostiary_sim import commands, messages
+from ostiary_sim.channel_name import DEVICE
 from ostiary_sim.errors import MessageUnreadable
 from ostiary_sim.levers import KEEP, Keep
+from ostiary_sim.outcomes import Outcome
 from ostiary_sim.personality import draw_uuid
 from ostiary_sim.users import User
 from ostiary_sim.wire import NO_ANSWER, Answer
@@ -19,7 +21,6 @@ from ostiary_sim.wire import NO_ANSWER, Answer
 if TYPE_CHECKING:
     from ostiary_sim.device import Device
 
-DEVICE: Final = "device"
 PUSH_TOKEN_BYTES: Final = 32
 _IDLE: Final = "Idle"
 _NOT_NOW: Final = "NotNow"
@@ -67,7 +68,7 @@ class Channel:
         self.last_status: str | None = None
         """The last status word sent to the server."""
         self.updates_accepted = 0
-        self._after_report: Callable[[], Awaitable[None]] | None = None
+        self._outcome: Outcome | None = None
         self._session_open = asyncio.Lock()
         self._waiting = False
 
@@ -172,12 +173,12 @@ class Channel:
             return session
 
     async def _is_ready(self) -> bool:
-        if self.device.profile is None:
+        if not self.device.serves(self):
             return False
         if self.pending is not None:
             await self.deliver_pending()
         await self.device.bootstrap.deliver_pending()
-        return self.pending is None and self.device.profile is not None
+        return self.pending is None and self.device.serves(self)
 
     async def _run(self, session: Session) -> None:
         device = self.device
@@ -186,11 +187,12 @@ class Channel:
             answer = await self._send(report)
             session.status = answer.status
             if not answer.ok:
-                await self._keep(report, answer)
+                self._keep(report, answer)
+                await self._finish_last(heard=False)
                 return
             self.cached_report = None
-            await self._finish_last()
-            if device.profile is None:
+            await self._finish_last(heard=True)
+            if not device.serves(self):
                 return
             if not answer.body:
                 session.completed = True
@@ -202,7 +204,11 @@ class Channel:
             if self._breaks_off(session):
                 return
             report = await self._execute(uuid, command, session)
-            if device.profile is None:
+            if self._outcome is not None and self._outcome.unsaid:
+                device.say("went_under", self.name, "before the report")
+                await self._finish_last(heard=False)
+                return
+            if not device.serves(self):
                 return
 
     async def _send(self, report: messages.Message) -> Answer:
@@ -218,17 +224,21 @@ class Channel:
             answer = await device.connect(message, self.name)
         return answer
 
-    async def _keep(self, report: messages.Message, answer: Answer) -> None:
+    def _keep(self, report: messages.Message, answer: Answer) -> None:
         if report["Status"] != _IDLE and self.device.profile is not None:
             self.cached_report = report
             self.device.say("report_cached", self.name, str(answer.status))
         else:
             self.device.say("session_failed", self.name, str(answer.status))
 
-    async def _finish_last(self) -> None:
-        after, self._after_report = self._after_report, None
-        if after is not None:
-            await after()
+    async def _finish_last(self, *, heard: bool) -> None:
+        """What follows a report; it waits until the report is heard, unless nothing can hold it up."""
+        outcome = self._outcome
+        if outcome is None or not (heard or outcome.regardless or outcome.unsaid):
+            return
+        self._outcome = None
+        if outcome.after is not None:
+            await outcome.after()
 
     def _read(self, answer: Answer) -> tuple[str, dict[str, Any]] | None:
         try:
@@ -254,7 +264,7 @@ class Channel:
     ) -> messages.Message:
         request_type = str(command.get("RequestType", ""))
         outcome = await commands.execute(self.device, self, command)
-        self._after_report = outcome.after
+        self._outcome = outcome
         session.executed.append(
             Executed(uuid=uuid, request_type=request_type, status=outcome.status, command=command)
         )

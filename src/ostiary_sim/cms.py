@@ -10,11 +10,12 @@ from typing import Any, Final
 from asn1crypto import algos, cms, core
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.padding import PKCS7
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -59,16 +60,34 @@ class ContentCipher(Enum):
     """The ciphers we wrap contents in: name in CMS."""
 
     AES_128 = "aes128_cbc"
+    AES_192 = "aes192_cbc"
     AES_256 = "aes256_cbc"
     TRIPLE_DES = "tripledes_3key"
+    AES_256_GCM = "aes256_gcm"
+    """Authenticated: an AuthEnvelopedData (RFC 5083, 5084)."""
+
+    @property
+    def authenticates(self) -> bool:
+        """Say whether the cipher comes with a code that proves the content."""
+        return self is ContentCipher.AES_256_GCM
 
 
 _KEY_BYTES: Final = {
     ContentCipher.AES_128: 16,
+    ContentCipher.AES_192: 24,
     ContentCipher.AES_256: 32,
     ContentCipher.TRIPLE_DES: 24,
+    ContentCipher.AES_256_GCM: 32,
 }
 _TRIPLE_DES_NAME: Final = "tripledes_3key"
+_GCM_NONCE_BYTES: Final = 12
+_GCM_CODE_BYTES: Final = 16
+
+
+class _GcmParameters(core.Sequence):  # type: ignore[misc]  # asn1crypto has no types
+    """Source: RFC 5084 3.2."""
+
+    _fields = [("nonce", core.OctetString), ("icv_length", core.Integer)]  # noqa: RUF012 (asn1crypto's way)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,32 +197,37 @@ def encode_enveloped(
     content: bytes,
     recipient: x509.Certificate,
     cipher: ContentCipher = ContentCipher.AES_256,
+    *,
+    by_key_identifier: bool = False,
 ) -> bytes:
-    """A DER ContentInfo that only `recipient` (an RSA certificate) can open."""
+    """A DER ContentInfo that only `recipient` (an RSA certificate) can open.
+
+    Args:
+        content: what is wrapped.
+        recipient: for whom.
+        cipher: what wraps it.
+        by_key_identifier: name the recipient by its key's identifier instead of issuer and serial number.
+    """
     public_key = recipient.public_key()
     if not isinstance(public_key, rsa.RSAPublicKey):
         raise MessageUnreadable("only an RSA certificate can receive an envelope")
     key = urandom(_KEY_BYTES[cipher])
-    vector = urandom(8 if cipher is ContentCipher.TRIPLE_DES else 16)
-    certificate = _asn1_certificate(recipient)
     transport = cms.KeyTransRecipientInfo(
         {
-            "version": "v0",
-            "rid": cms.RecipientIdentifier(
-                {
-                    "issuer_and_serial_number": cms.IssuerAndSerialNumber(
-                        {"issuer": certificate.issuer, "serial_number": certificate.serial_number}
-                    )
-                }
-            ),
+            "version": "v2" if by_key_identifier else "v0",
+            "rid": _recipient_name(recipient, by_key_identifier=by_key_identifier),
             "key_encryption_algorithm": {"algorithm": "rsaes_pkcs1v15"},
             "encrypted_key": public_key.encrypt(key, padding.PKCS1v15()),
         }
     )
+    recipients = [cms.RecipientInfo({"ktri": transport})]
+    if cipher.authenticates:
+        return _authenticated_envelope(content, key, cipher, recipients)
+    vector = urandom(8 if cipher is ContentCipher.TRIPLE_DES else 16)
     enveloped = cms.EnvelopedData(
         {
-            "version": "v0",
-            "recipient_infos": [cms.RecipientInfo({"ktri": transport})],
+            "version": "v2" if by_key_identifier else "v0",
+            "recipient_infos": recipients,
             "encrypted_content_info": {
                 "content_type": "data",
                 "content_encryption_algorithm": algos.EncryptionAlgorithm(
@@ -216,8 +240,56 @@ def encode_enveloped(
     return bytes(cms.ContentInfo({"content_type": "enveloped_data", "content": enveloped}).dump())
 
 
+def _recipient_name(
+    recipient: x509.Certificate, *, by_key_identifier: bool
+) -> cms.RecipientIdentifier:
+    if by_key_identifier:
+        public_key = recipient.public_key()
+        identifier = x509.SubjectKeyIdentifier.from_public_key(public_key).digest
+        try:
+            found = recipient.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+            identifier = found.value.digest
+        except x509.ExtensionNotFound:
+            pass  # then the usual digest of the key is its name
+        return cms.RecipientIdentifier(
+            name="subject_key_identifier", value=core.OctetString(identifier)
+        )
+    certificate = _asn1_certificate(recipient)
+    return cms.RecipientIdentifier(
+        {
+            "issuer_and_serial_number": cms.IssuerAndSerialNumber(
+                {"issuer": certificate.issuer, "serial_number": certificate.serial_number}
+            )
+        }
+    )
+
+
+def _authenticated_envelope(
+    content: bytes, key: bytes, cipher: ContentCipher, recipients: Sequence[cms.RecipientInfo]
+) -> bytes:
+    nonce = urandom(_GCM_NONCE_BYTES)
+    sealed = AESGCM(key).encrypt(nonce, content, None)
+    parameters = _GcmParameters({"nonce": nonce, "icv_length": _GCM_CODE_BYTES})
+    enveloped = cms.AuthEnvelopedData(
+        {
+            "version": 0,
+            "recipient_infos": list(recipients),
+            "auth_encrypted_content_info": {
+                "content_type": "data",
+                "content_encryption_algorithm": algos.EncryptionAlgorithm(
+                    {"algorithm": cipher.value, "parameters": core.Any(parameters)}
+                ),
+                "encrypted_content": sealed[:-_GCM_CODE_BYTES],
+            },
+            "mac": sealed[-_GCM_CODE_BYTES:],
+        }
+    )
+    outer = {"content_type": "authenticated_enveloped_data", "content": enveloped}
+    return bytes(cms.ContentInfo(outer).dump())
+
+
 def decode_enveloped(message: bytes, key: rsa.RSAPrivateKey) -> bytes:
-    """The content of an EnvelopedData, opened with the recipient's key.
+    """The content of an EnvelopedData or AuthEnvelopedData, opened with the recipient's key.
 
     Raises:
         MessageUnreadable: not an envelope, or not for this key.
@@ -227,13 +299,22 @@ def decode_enveloped(message: bytes, key: rsa.RSAPrivateKey) -> bytes:
         enveloped = outer["content"]
         recipient = enveloped["recipient_infos"][0].chosen
         content_key = key.decrypt(bytes(recipient["encrypted_key"]), padding.PKCS1v15())
+        if isinstance(enveloped, cms.AuthEnvelopedData):
+            return _open_authenticated(enveloped, content_key)
         inside = enveloped["encrypted_content_info"]
         algorithm = inside["content_encryption_algorithm"]
         name = str(algorithm["algorithm"].native)
         vector = bytes(algorithm["parameters"].native)
         return _decrypt(name, content_key, vector, bytes(inside["encrypted_content"]))
-    except (ValueError, TypeError, KeyError, IndexError) as problem:
+    except (ValueError, TypeError, KeyError, IndexError, InvalidTag) as problem:
         raise MessageUnreadable("the envelope does not open") from problem
+
+
+def _open_authenticated(enveloped: cms.AuthEnvelopedData, key: bytes) -> bytes:
+    inside = enveloped["auth_encrypted_content_info"]
+    parameters = inside["content_encryption_algorithm"]["parameters"].parse(_GcmParameters)
+    sealed = bytes(inside["encrypted_content"]) + bytes(enveloped["mac"])
+    return AESGCM(key).decrypt(bytes(parameters["nonce"].native), sealed, None)
 
 
 def _signed_message(

@@ -1,12 +1,24 @@
 """What a device does when it is told to: one function per request type.
 
-Source: check-in-and-commands.md 3.3 to 3.5; escrowed-secrets.md 4.1, 4.2, 4.6, 4.7 (4.3 and 4.4: mac_commands.py).
+Those of one subject live with it: mac_commands, firmware, lock_screen, erasing, auto_admin, login_window,
+activation_lock, lights_out.
+
+Source: check-in-and-commands.md 3.3 to 3.5; escrowed-secrets.md 4.1, 4.2.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ostiary_sim import mac_commands
+from ostiary_sim import (
+    activation_lock,
+    auto_admin,
+    erasing,
+    firmware,
+    lights_out,
+    lock_screen,
+    login_window,
+    mac_commands,
+)
 from ostiary_sim.answers import device_answers, security_answers
 from ostiary_sim.errors import SimulationFailed
 from ostiary_sim.outcomes import (
@@ -26,21 +38,35 @@ if TYPE_CHECKING:
 Command = Mapping[str, Any]
 Handler = Callable[["Device", "Channel", Command], Awaitable[Outcome]]
 
-_PIN_DIGITS: Final = 6
 _RIGHTS: Final[Mapping[str, int]] = {
     "ClearPasscode": Rights.LOCK,
     "DeviceInformation": Rights.DEVICE_QUERIES,
     "DeviceLock": Rights.LOCK,
     "EraseDevice": Rights.ERASE,
     "InstallProfile": Rights.CHANGE_PROFILES,
+    "LOMSetupRequest": Rights.LOCK,
     "ProfileList": Rights.INSPECT_PROFILES,
     "RemoveProfile": Rights.CHANGE_PROFILES,
     "RotateFileVaultKey": Rights.LOCK,
     "SecurityInfo": Rights.SECURITY_QUERIES,
+    "SetFirmwarePassword": Rights.LOCK,
     "SetRecoveryLock": Rights.LOCK,
     "Settings": Rights.SETTINGS,
+    "UnlockUserAccount": Rights.LOCK,
     "VerifyRecoveryLock": Rights.LOCK,
 }
+_SINCE: Final[Mapping[str, Mapping[Platform, tuple[int, ...]]]] = {
+    "ActivationLockBypassCode": {Platform.IOS: (7, 1), Platform.MACOS: (10, 15)},
+    "ClearActivationLockBypassCode": {Platform.IOS: (7, 1), Platform.MACOS: (10, 15)},
+    "LOMDeviceRequest": {Platform.MACOS: (11,)},
+    "LOMSetupRequest": {Platform.MACOS: (11,)},
+    "SetFirmwarePassword": {Platform.MACOS: (10, 13)},
+    "SetRecoveryLock": {Platform.MACOS: (11, 5)},
+    "UnlockUserAccount": {Platform.MACOS: (10, 13)},
+    "VerifyFirmwarePassword": {Platform.MACOS: (10, 13)},
+    "VerifyRecoveryLock": {Platform.MACOS: (11, 5)},
+}
+"""The first system that knows a command, where devices older than that can be played."""
 
 
 async def execute(device: "Device", channel: "Channel", command: Command) -> Outcome:
@@ -52,6 +78,7 @@ async def execute(device: "Device", channel: "Channel", command: Command) -> Out
         if _puts_off(device, channel, request_type):
             return Outcome(status=NOT_NOW)
         _check_known(device.personality, request_type, on_user_channel=channel.user is not None)
+        _check_version(device.personality, request_type)
         _check_right(device, request_type)
         return await _HANDLERS[request_type](device, channel, command)
     except CommandFailed as problem:
@@ -76,6 +103,12 @@ def _check_known(personality: Personality, request_type: str, *, on_user_channel
     raise CommandMalformed(f"{request_type} is not a valid request type")
 
 
+def _check_version(personality: Personality, request_type: str) -> None:
+    since = _SINCE.get(request_type, {}).get(personality.platform, ())
+    if personality.version < since:
+        raise CommandFailed(f"{request_type} is not available on {personality.os_version}")
+
+
 def _check_right(device: "Device", request_type: str) -> None:
     needed = _RIGHTS.get(request_type)
     if needed is None or device.personality.user_enrollment:
@@ -88,7 +121,7 @@ async def _device_information(device: "Device", _channel: "Channel", command: Co
     queries = command.get("Queries")
     if not isinstance(queries, list):
         raise CommandMalformed("Queries is missing")
-    known = device_answers(device)
+    known = await device_answers(device, queries)
     found = {query: known[query] for query in queries if query in known}
     return Outcome(keys={"QueryResponses": found})
 
@@ -114,23 +147,6 @@ def _apply(device: "Device", setting: Mapping[str, Any]) -> str:
         case _:
             return "Error"
     return "Acknowledged"
-
-
-async def _device_lock(device: "Device", _channel: "Channel", command: Command) -> Outcome:
-    if device.personality.platform is Platform.MACOS:
-        device.lock_pin = _pin(command)
-    device.locked = True
-    if "Message" not in command and "PhoneNumber" not in command:
-        return Outcome()
-    has_lock = device.passcode_set or device.lock_pin is not None
-    return Outcome(keys={"MessageResult": "Success" if has_lock else "NoPasscodeSet"})
-
-
-def _pin(command: Command) -> str:
-    pin = command.get("PIN")
-    if not isinstance(pin, str) or len(pin) != _PIN_DIGITS:
-        raise CommandMalformed("a Mac needs a PIN of six characters")
-    return pin
 
 
 async def _clear_passcode(device: "Device", _channel: "Channel", command: Command) -> Outcome:
@@ -202,7 +218,9 @@ async def _device_configured(device: "Device", channel: "Channel", _command: Com
     if not device.awaiting:
         raise CommandFailed("The device is not awaiting configuration.")
     device.awaiting = False
-    device.say("setup_assistant_left")
+    device.setting_up = device.levers.setup_assistant_lingers
+    device.return_to_service.configured()
+    device.say("device_configured" if device.setting_up else "setup_assistant_left")
     return Outcome()
 
 
@@ -236,20 +254,12 @@ async def _user_list(device: "Device", _channel: "Channel", _command: Command) -
     return Outcome(keys={"Users": listed})
 
 
-async def _erase_device(device: "Device", _channel: "Channel", command: Command) -> Outcome:
-    if device.personality.platform is Platform.MACOS and "PIN" in command:
-        device.lock_pin = _pin(command)
-    return Outcome(after=device.erase)
-
-
 async def _restart_device(device: "Device", _channel: "Channel", command: Command) -> Outcome:
     if command.get("RebuildKernelCache") and device.bootstrap.supported:
         await device.bootstrap.fetch()  # asks first, then restarts (escrowed-secrets.md 4.2)
-
-    async def restart() -> None:
-        device.say("restarted")
-
-    return Outcome(after=restart)
+    if device.levers.restart_waits_for_user:
+        return Outcome()
+    return Outcome(after=device.restart)
 
 
 async def _declarative_management(
@@ -260,21 +270,30 @@ async def _declarative_management(
 
 
 _HANDLERS: Final[Mapping[str, Handler]] = {
+    "AccountConfiguration": auto_admin.account_configuration,
+    "ActivationLockBypassCode": activation_lock.bypass_code,
+    "ClearActivationLockBypassCode": activation_lock.clear_bypass_code,
     "ClearPasscode": _clear_passcode,
     "DeclarativeManagement": _declarative_management,
     "DeviceConfigured": _device_configured,
     "DeviceInformation": _device_information,
-    "DeviceLock": _device_lock,
-    "EraseDevice": _erase_device,
+    "DeviceLock": lock_screen.device_lock,
+    "EraseDevice": erasing.erase_device,
     "InstallProfile": _install_profile,
+    "LOMDeviceRequest": lights_out.device_request,
+    "LOMSetupRequest": lights_out.setup_request,
     "ProfileList": _profile_list,
     "RemoveProfile": _remove_profile,
     "RestartDevice": _restart_device,
     "RotateFileVaultKey": mac_commands.rotate_filevault_key,
     "SecurityInfo": _security_info,
+    "SetAutoAdminPassword": auto_admin.set_auto_admin_password,
+    "SetFirmwarePassword": firmware.set_firmware_password,
     "SetRecoveryLock": mac_commands.set_recovery_lock,
     "Settings": _settings,
+    "UnlockUserAccount": login_window.unlock_user_account,
     "UserConfigured": _user_configured,
     "UserList": _user_list,
+    "VerifyFirmwarePassword": firmware.verify_firmware_password,
     "VerifyRecoveryLock": mac_commands.verify_recovery_lock,
 }

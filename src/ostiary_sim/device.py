@@ -11,34 +11,37 @@ Everything random comes from `seed`, except RSA keys; time and waiting come from
 """
 
 import asyncio
-import random
 from collections.abc import Collection
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from ostiary_sim import enrolling, logins, messages, profile
+from ostiary_sim import enrolling, login_window, logins, messages, profile, truth
 from ostiary_sim.bootstrap import BootstrapEscrow, Fetched
-from ostiary_sim.channel import DEVICE, PUSH_TOKEN_BYTES, Channel, Session
+from ostiary_sim.channel import PUSH_TOKEN_BYTES, Channel, Session
+from ostiary_sim.channel_name import DEVICE
 from ostiary_sim.clock import Clock, system_clock
 from ostiary_sim.connections import HttpSource, TlsClients, Trust, clients_from
+from ostiary_sim.erasing import Erasure
 from ostiary_sim.errors import NotEnrolled, NotPossible
-from ostiary_sim.events import Event, Listener
+from ostiary_sim.events import Listener
 from ostiary_sim.identity import Identity, KeySource, new_rsa_key
 from ostiary_sim.installed import Backup, Installed
-from ostiary_sim.levers import KEEP, Keep, Levers, Reluctance
-from ostiary_sim.mac_secrets import RecoveryLock, Volume
-from ostiary_sim.personality import Personality, draw_names, draw_uuid
+from ostiary_sim.levers import KEEP, Keep, Reluctance
+from ostiary_sim.machine import Machine
+from ostiary_sim.personality import Personality, draw_uuid
 from ostiary_sim.profile import EnrollmentProfile, Pkcs12Request
 from ostiary_sim.push import PushService
 from ostiary_sim.retry import RetryPolicy
+from ostiary_sim.return_to_service import ReturnToService
 from ostiary_sim.scep import Hostility, ScepClient, Sleeper
+from ostiary_sim.truth import Truth
 from ostiary_sim.users import User
-from ostiary_sim.wire import CHECK_IN_TYPE, COMMAND_TYPE, Answer, Wire
+from ostiary_sim.wire import CHECK_IN_TYPE, COMMAND_TYPE, NO_ANSWER, Answer, Wire
 
 
-class Device:
-    """One simulated device.
+class Device(Machine):
+    """One simulated device: a machine that talks with an MDM server.
 
     Args:
         personality: which kind; see `ostiary_sim.personality.PERSONALITIES`.
@@ -74,25 +77,19 @@ class Device:
         udid: str | None = None,
         serial: str | None = None,
     ) -> None:
-        self.personality = personality
-        self.clock = clock
+        super().__init__(
+            personality, clock=clock, listener=listener, seed=seed, udid=udid, serial=serial
+        )
         self.push = push
         self.sleeper = sleeper
         self.retry = retry or RetryPolicy()
-        self.levers = Levers()
-        self.rng = random.Random(seed)  # noqa: S311 (tokens of a toy; seeds must repeat)
-        names = draw_names(personality, self.rng)
-        self.udid = udid or names.udid
-        self.serial = serial or names.serial
-        self.imei = names.imei
-        self.device_name = f"{personality.model_name} {self.serial[-4:]}"
         self.awaits_when_enrolled = personality.awaiting if awaiting is None else awaiting
-        self._listener = listener
         self._new_key = new_key
         self.allow_http = allow_http
-        source: HttpSource = TlsClients() if http is None else http
-        self._own_clients = source if http is None and isinstance(source, TlsClients) else None
-        self._clients = clients_from(source)
+        self.http_source: HttpSource = TlsClients() if http is None else http
+        own = self.http_source if http is None else None
+        self._own_clients = own if isinstance(own, TlsClients) else None
+        self._clients = clients_from(self.http_source)
         self._wire = Wire(
             personality=personality, clients=self._clients, clock=clock, levers=self.levers
         )
@@ -104,7 +101,8 @@ class Device:
         """The first TokenUpdate was accepted."""
         self.access_token: str | None = None
         """Shown with every request of an account-driven enrollment; whoever plays the sign-in sets it."""
-        self._wipe()
+        self.return_to_service = ReturnToService(self)
+        self.bootstrap = BootstrapEscrow(self)
 
     def begin_relationship(self, installed: Installed) -> None:
         """Live under a new profile, with fresh push tokens and magics."""
@@ -116,22 +114,6 @@ class Device:
     def adopt(self, installed: Installed | None) -> None:
         """Live under this profile and identity from now on (None: under none), all else unchanged."""
         self._installed = installed
-
-    def _wipe(self) -> None:
-        self.passcode_set = True
-        self.unlock_token: bytes | None = None
-        self.unlock_token_dead = False
-        self.awaiting = False
-        self.locked = False
-        self.lock_pin: str | None = None
-        self.users: dict[str, User] = {}
-        self.mdm_options: dict[str, Any] = {}
-        self.other_profiles: dict[tuple[str, str], dict[str, Any]] = {}
-        """Installed by command: (channel name, PayloadIdentifier) to the profile's top level."""
-        self.declarative_channels: set[str] = set()
-        self.bootstrap = BootstrapEscrow(self)
-        self.volume = Volume(serial=self.serial)
-        self.recovery_lock = RecoveryLock()
 
     async def __aenter__(self) -> Self:
         return self
@@ -183,6 +165,15 @@ class Device:
         """The device channel's push magic."""
         return self.channel().push_magic
 
+    def truth(self) -> Truth:
+        """What is really in force now, to be compared with what a server believes."""
+        return truth.truth_of(self)
+
+    def serves(self, channel: Channel) -> bool:
+        """Say whether that channel still belongs to this enrollment, and the device can speak at all."""
+        is_ours = channel in self._channels.values()
+        return is_ours and self._installed is not None and not self.lock_screen.is_silent
+
     def channel(self, user: User | str | None = None) -> Channel:
         """The device channel, or a user's; made when first asked for.
 
@@ -197,14 +188,6 @@ class Device:
         if name not in self._channels:
             self._channels[name] = Channel(self, user)
         return self._channels[name]
-
-    def say(self, what: str, channel: str = DEVICE, detail: str = "") -> None:
-        """Tell the listener that something happened."""
-        if self._listener is not None:
-            event = Event(
-                at=self.clock(), serial=self.serial, channel=channel, what=what, detail=detail
-            )
-            self._listener(event)
 
     # Enrollment and its end
 
@@ -310,12 +293,19 @@ class Device:
         self.say("checked_out", detail=str(answer.status))
         return answer
 
-    async def erase(self) -> None:
-        """Erase all content: no CheckOut, no users, no passcode, no UnlockToken that still works."""
+    async def erase(self, how: Erasure = Erasure.CONTENT_AND_SETTINGS) -> None:
+        """Erase all content: no CheckOut, no users, no passcode, no secret that still is one.
+
+        The firmware password stays, and so does an Activation Lock (then `enroll` is not possible before
+        `activation_lock.unlock`). Source: escrowed-secrets.md 4.5, 4.7, 4.13.
+        """
         await self._forget()
-        self._wipe()
+        self.wipe()
+        self.bootstrap = BootstrapEscrow(self)
         self.passcode_set = False
-        self.say("erased")
+        self.activation_lock.erased()
+        self.return_to_service.apps = set()
+        self.say("erased", detail=how.value)
 
     def back_up(self) -> Backup:
         """What a backup of this device holds of its management."""
@@ -325,6 +315,7 @@ class Device:
             enrollment_id=self.enrollment_id,
             push_magic=self.push_magic,
             unlock_token=self.unlock_token,
+            bypass_code=self.activation_lock.code,
         )
 
     async def restore_from_backup(self, backup: Backup | None = None) -> None:
@@ -342,7 +333,7 @@ class Device:
         self._installed = None
         self._channels = {}
         self.enrolled = False
-        self.awaiting = False
+        self.awaiting, self.setting_up = False, False
         self.enrollment_id = ""
         self.other_profiles.clear()
         self.declarative_channels.clear()
@@ -441,6 +432,8 @@ class Device:
         return await self._obey(await self._put(message, COMMAND_TYPE), channel)
 
     async def _put(self, message: messages.Message, media_type: str) -> Answer:
+        if self.lock_screen.is_silent:
+            return Answer(status=NO_ANSWER)
         return await self._wire.put(message, media_type, self.installed, self.access_token)
 
     async def _obey(self, answer: Answer, channel: str) -> Answer:
@@ -520,6 +513,16 @@ class Device:
             awaiting=awaiting,
         )
 
+    async def login(self, short_name: str, password: str) -> bool:
+        """Somebody types a password at a Mac's login window: the right one logs in, as `user_login` does.
+
+        Five wrong ones lock the account out until UnlockUserAccount.
+
+        Raises:
+            NotPossible: no such account, or nobody can log in now.
+        """
+        return await login_window.try_password(self, short_name, password)
+
     def user_logout(self, short_name: str) -> None:
         """Somebody logs out."""
         self.users[short_name].logged_in = False
@@ -540,14 +543,6 @@ class Device:
     def profiles_status(self) -> str:
         """What `profiles status -type bootstraptoken` prints on this Mac."""
         return self.bootstrap.status_lines()
-
-    def turn_on_filevault(self) -> str:
-        """Encrypt the disk; gives the recovery key as the screen would show it."""
-        key = self.volume.encrypt(
-            self.rng, self.other_profiles.values(), self.levers.envelope_cipher
-        )
-        self.say("filevault_on", detail="escrowed" if self.volume.escrowed else "not escrowed")
-        return key
 
     async def update_software(self) -> bool:
         """Try an update without a user: true if the escrowed token authorised it, false if a user is asked."""

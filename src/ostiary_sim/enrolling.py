@@ -35,6 +35,10 @@ async def enroll(
     """Steps 1 to 4; see `Device.enroll`."""
     if device.profile is not None:
         raise NotPossible("the device is enrolled; a command replaces its profile")
+    if device.activation_lock.stands_in_setup:
+        raise NotPossible("Activation Lock: Setup Assistant asks for an account, or for the code")
+    if device.lock_screen.is_silent:
+        raise NotPossible("the Mac is locked, and waits for its PIN")
     offered = read_enrollment_profile(document, allow_http=device.allow_http)
     identity = identity or await _obtain_identity(device, offered, hostility)
     device.begin_relationship(Installed(profile=offered, identity=identity))
@@ -46,7 +50,12 @@ async def enroll(
     device.awaiting = device.awaits_when_enrolled
     device.unlock_token = _new_unlock_token(device)
     device.unlock_token_dead = False
+    lock = device.activation_lock
+    if device.personality.supervised and lock.supervised_at is None:
+        lock.supervised_at = device.clock()
     await device.send_token_update()
+    if device.enrolled:
+        await device.bootstrap.after_enrollment()
 
 
 async def replace(
@@ -79,8 +88,10 @@ async def replace(
 async def restore(device: "Device", backup: Backup) -> None:
     """Step 11; see `Device.restore_from_backup`."""
     if backup.udid != device.udid:
+        device.activation_lock.renew_code()
         device.say("backup_of_another_device_restored")
         return
+    device.activation_lock.code = backup.bypass_code
     device.begin_relationship(backup.installed)
     device.enrollment_id = backup.enrollment_id
     device.unlock_token = backup.unlock_token

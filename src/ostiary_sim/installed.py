@@ -23,3 +23,4 @@ class Backup:
     enrollment_id: str
     push_magic: str = field(repr=False)
     unlock_token: bytes | None = field(repr=False)
+    bypass_code: str | None = field(repr=False)

@@ -27,6 +27,13 @@ class UnlockTokenAtRenewal(enum.Enum):
     OMITTED = "not sent"
 
 
+class LateBypassCode(enum.Enum):
+    """What a device says to ActivationLockBypassCode when the 15 days are over; the documents leave it open."""
+
+    REFUSED = "Error"
+    EMPTY = "Acknowledged, with an empty code"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reluctance:
     """When to answer NotNow."""
@@ -75,11 +82,48 @@ class Levers:
     """Domain and code of the ErrorChain for a wrong UnlockToken; the documents name none."""
     envelope_cipher: ContentCipher = ContentCipher.AES_256
     """For FileVault recovery keys; which one a Mac uses is not settled."""
+    envelope_by_key_identifier: bool = False
+    """Name the envelope's recipient by its key, not by issuer and serial number."""
     omit_rotate_result: bool = False
     """Rotate the recovery key and do not tell it in the reply."""
+    rotation_crashes: bool = False
+    """Once: rotate the recovery key and go under before the reply. The Mac comes back with Idle."""
     recovery_lock_not_applied: bool = False
     """Acknowledge SetRecoveryLock without applying it."""
     recovery_lock_drops_at_renewal: bool = False
+    setup_assistant_lingers: bool = False
+    """A Mac stays in Setup Assistant after DeviceConfigured, until `finish_setup`."""
+    firmware_not_changed: bool = False
+    """Acknowledge SetFirmwarePassword with PasswordChanged false, and change nothing."""
+    restart_waits_for_user: bool = False
+    """RestartDevice is acknowledged and nobody agrees to restart; a tester calls `restart`."""
+    lock_loses_reply: bool = False
+    """Once: lock the Mac and lose the network before the report. It is never sent."""
+    lock_message_result: str | None = None
+    """Another MessageResult than the state of the device gives."""
+    eacs_preflight: str | None = None
+    """Another EACSPreflight than the Mac finds out; anything but `success` fails an erasure's preflight."""
+    eacs_fails: bool = False
+    """The preflight passes, and Erase All Content and Settings fails."""
+    erase_without_reply: bool = False
+    """EraseDevice is obeyed and never answered."""
+    erase_cuts_network: bool = False
+    """EraseDevice is answered, and then the device is offline (set `offline` to False to end that)."""
+    only_wifi: bool = False
+    """No Ethernet and no cellular: Return to Service needs WiFiProfileData."""
+    snapshot_takes: timedelta = timedelta(minutes=5)
+    """So long everything is put off after a device kept its apps and was configured."""
+    bootstrap_once: bool = False
+    """In return-to-service mode, escrow after the very first enrollment only, not after each."""
+    admin_guid_hidden_for: int = 0
+    """So many queries for AutoSetupAdminAccounts find nothing after the account was made."""
+    find_my_renews_bypass_code: bool = False
+    """Turning Find My on makes another bypass code, which the lock then uses (reported on iOS 11)."""
+    late_bypass_code: LateBypassCode = LateBypassCode.REFUSED
+    activation_lock_told: bool | None = None
+    """Another IsActivationLockEnabled than the truth; the query is known to be wrong both ways."""
+    lights_out_failures: dict[str, str] = field(default_factory=dict)
+    """As a controller, fail the items for these DeviceDNSNames with these errors."""
     bootstrap_without_udid: bool = False
     """Send Set- and GetBootstrapToken as their schemas read: without any identity key."""
     extra_keys: dict[str, object] = field(default_factory=dict)

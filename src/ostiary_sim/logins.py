@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ostiary_sim import messages
 from ostiary_sim.errors import MessageUnreadable, NotPossible
+from ostiary_sim.mac_secrets import wants_filevault
 from ostiary_sim.personality import UserChannels, draw_uuid
 from ostiary_sim.profile import PER_USER
 from ostiary_sim.users import User
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _FIRST_UID: Final = 501
 _ANY_USER_ASKS_SINCE: Final = (11,)
+_ANY_LOGIN_ESCROWS_SINCE: Final = (10, 15, 4)
 _CHALLENGE_FIELD: Final = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -51,15 +53,24 @@ async def log_in(
             return await _log_in_to_shared_ipad(device, short_name, awaiting=awaiting)
         case UserChannels.MAC:
             pass
-    if device.awaiting:
+    if device.in_setup_assistant:
         raise NotPossible("the Mac waits in Setup Assistant: nobody can log in yet")
+    if device.lock_screen.is_silent:
+        raise NotPossible("the Mac is locked, and waits for its PIN")
     is_new = short_name not in device.users
     user = _user(device, short_name, long_name)
     if is_new:
         user.password, user.mobile = password, mobile
-        await _give_secure_token(device, user)
+    if is_new or (user is device.auto_admin.user and not user.secure_token):
+        await _give_secure_token(device, user)  # an account made by the server gets it at a login
+    if (
+        user.secure_token
+        and not device.volume.encrypted
+        and wants_filevault(device.other_profiles.values())
+    ):
+        device.turn_on_filevault()
     bootstrap = device.bootstrap
-    if user.secure_token and bootstrap.supported and not bootstrap.escrowed:
+    if _may_escrow(device, user) and bootstrap.supported and not bootstrap.escrowed:
         await bootstrap.escrow()
     if _becomes_managed(device, user, managed):
         await _open_channel(device, user)
@@ -94,6 +105,16 @@ async def _log_in_to_shared_ipad(device: "Device", short_name: str, *, awaiting:
     return user
 
 
+def _may_escrow(device: "Device", user: User) -> bool:
+    """Say whether this login lets the Mac escrow its bootstrap token. Source: escrowed-secrets.md 4.2."""
+    version, admin = device.personality.version, device.auto_admin
+    if version < _ANY_USER_ASKS_SINCE and admin.skips_primary_account:
+        return False
+    if version < _ANY_LOGIN_ESCROWS_SINCE and user is admin.user:
+        return False
+    return user.secure_token
+
+
 async def _give_secure_token(device: "Device", user: User) -> None:
     bootstrap = device.bootstrap
     somebody_has_one = any(each.secure_token for each in device.users.values())
@@ -117,6 +138,8 @@ def _becomes_managed(device: "Device", user: User, managed: bool | None) -> bool
         return False
     if managed is not None:
         return managed
+    if (named := device.auto_admin.managed_user) is not None and not user.mobile:
+        return user.short_name == named
     return user.managed or user.mobile or not any(each.managed for each in device.users.values())
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 
 from ostiary_sim.cms import encode_enveloped
-from ostiary_sim.mac_secrets import draw_recovery_key, find_escrow_certificate
 from ostiary_sim.outcomes import CommandFailed, CommandMalformed, Outcome
 
 if TYPE_CHECKING:
@@ -25,19 +24,43 @@ async def rotate_filevault_key(device: "Device", _channel: "Channel", command: C
         raise CommandMalformed("only personal recovery keys are simulated")
     volume = device.volume
     offered = command.get("FileVaultUnlock", {}).get("Password")
-    known = {user.password for user in device.users.values() if user.password}
-    if volume.recovery_key is None or offered not in known | {volume.recovery_key}:
+    if not isinstance(offered, str) or not _opens(device, offered):
         raise CommandFailed("The FileVault password is not correct.")
-    volume.recovery_key = draw_recovery_key(device.rng)
-    content, cipher = volume.recovery_key.encode(), device.levers.envelope_cipher
-    escrow = find_escrow_certificate(device.other_profiles.values())
-    volume.escrowed = None if escrow is None else encode_enveloped(content, escrow, cipher)
     reply_to = command.get("ReplyEncryptionCertificate")
-    if not isinstance(reply_to, bytes) or device.levers.omit_rotate_result:
-        return Outcome()
-    certificate = x509.load_der_x509_certificate(reply_to)
-    enveloped = encode_enveloped(content, certificate, cipher)
+    certificate = None if reply_to is None else _read_certificate(reply_to)
+    levers = device.levers
+    by_key = levers.envelope_by_key_identifier
+    key = volume.encrypt(
+        device.rng,
+        device.other_profiles.values(),
+        levers.envelope_cipher,
+        by_key_identifier=by_key,
+    )
+    crashes, levers.rotation_crashes = levers.rotation_crashes, False
+    if certificate is None or levers.omit_rotate_result or crashes:
+        return Outcome(unsaid=crashes)
+    enveloped = encode_enveloped(
+        key.encode(), certificate, levers.envelope_cipher, by_key_identifier=by_key
+    )
     return Outcome(keys={"RotateResult": {"EncryptedNewRecoveryKey": enveloped}})
+
+
+def _opens(device: "Device", password: str) -> bool:
+    """Say whether this opens the disk: the recovery key does, and whoever has a SecureToken."""
+    key = device.volume.recovery_key
+    if key is None or not password:
+        return False
+    able = (user for user in device.users.values() if user.secure_token)
+    return password == key or any(user.accepts(password) for user in able)
+
+
+def _read_certificate(der: object) -> x509.Certificate:
+    if not isinstance(der, bytes):
+        raise CommandMalformed("ReplyEncryptionCertificate is not data")
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError:
+        raise CommandFailed("ReplyEncryptionCertificate is not a certificate.") from None
 
 
 async def set_recovery_lock(device: "Device", _channel: "Channel", command: Command) -> Outcome:
@@ -47,7 +70,7 @@ async def set_recovery_lock(device: "Device", _channel: "Channel", command: Comm
         command.get("CurrentPassword"),
         command.get("NewPassword"),
         # In Setup Assistant it is acknowledged and not in force (field fact a).
-        apply=not device.awaiting and not device.levers.recovery_lock_not_applied,
+        apply=not device.in_setup_assistant and not device.levers.recovery_lock_not_applied,
     )
     return Outcome()
 

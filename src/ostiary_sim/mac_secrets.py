@@ -14,6 +14,7 @@ from ostiary_sim.cms import ContentCipher, encode_enveloped
 from ostiary_sim.outcomes import CommandFailed, CommandMalformed
 
 _ESCROW: Final = "com.apple.security.FDERecoveryKeyEscrow"
+_FILEVAULT: Final = "com.apple.MCX.FileVault2"
 _LETTERS: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 _GROUPS: Final = 6
 _GROUP_LETTERS: Final = 4
@@ -39,14 +40,17 @@ class Volume:
         rng: random.Random,
         profiles: Iterable[Mapping[str, Any]],
         cipher: ContentCipher = ContentCipher.AES_256,
+        *,
+        by_key_identifier: bool = False,
     ) -> str:
-        """Turn FileVault on; the new key is escrowed only if an escrow profile is installed already."""
+        """Make a new key, and FileVault on; the key is escrowed only if an escrow profile is installed already."""
         key = draw_recovery_key(rng)
         certificate = find_escrow_certificate(profiles)
-        self.recovery_key = key
-        self.escrowed = (
-            None if certificate is None else encode_enveloped(key.encode(), certificate, cipher)
-        )
+        self.recovery_key, self.escrowed = key, None
+        if certificate is not None:
+            self.escrowed = encode_enveloped(
+                key.encode(), certificate, cipher, by_key_identifier=by_key_identifier
+            )
         return key
 
     def answers(self) -> dict[str, object]:
@@ -81,6 +85,16 @@ class RecoveryLock:
             raise CommandFailed("The current password is not correct.")
         if apply:
             self.password = new or None
+
+
+def wants_filevault(profiles: Iterable[Mapping[str, Any]]) -> bool:
+    """Say whether an installed profile turns FileVault on, which then happens at a login."""
+    return any(
+        payload.get("PayloadType") == _FILEVAULT and payload.get("Enable") == "On"
+        for top in profiles
+        for payload in top.get("PayloadContent", [])
+        if isinstance(payload, dict)
+    )
 
 
 def draw_recovery_key(rng: random.Random) -> str:

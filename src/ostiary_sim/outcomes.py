@@ -18,12 +18,16 @@ _CODE: Final = 12021
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Status word, result keys, and what happens once the server has the report."""
+    """Status word, result keys, and what happens after the report."""
 
     status: str = ACKNOWLEDGED
     keys: dict[str, object] = field(default_factory=dict)
     chain: list[dict[str, object]] = field(default_factory=list)
     after: Callable[[], Awaitable[None]] | None = None
+    regardless: bool = False
+    """`after` happens after one attempt to report, heard or not; the report is not repeated by an erased device."""
+    unsaid: bool = False
+    """The device goes under before it can report."""
 
 
 class CommandFailed(Exception):

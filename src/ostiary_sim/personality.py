@@ -61,12 +61,18 @@ _EVERYWHERE = frozenset(
     }
 )  # fmt: skip
 _WHOLE_DEVICE = frozenset({"EraseDevice", "RestartDevice", "DeviceConfigured", "Settings"})
-_HANDHELD = _EVERYWHERE | _WHOLE_DEVICE | {"DeviceLock", "ClearPasscode"}
+_BYPASS_CODE = frozenset({"ActivationLockBypassCode", "ClearActivationLockBypassCode"})
+_HANDHELD = _EVERYWHERE | _WHOLE_DEVICE | _BYPASS_CODE | {"DeviceLock", "ClearPasscode"}
 _MAC = (
     _EVERYWHERE
     | _WHOLE_DEVICE
-    | {"DeviceLock", "UserList", "RotateFileVaultKey", "SetRecoveryLock", "VerifyRecoveryLock"}
-)
+    | _BYPASS_CODE
+    | {
+        "DeviceLock", "UserList", "RotateFileVaultKey", "SetRecoveryLock", "VerifyRecoveryLock",
+        "SetFirmwarePassword", "VerifyFirmwarePassword", "AccountConfiguration",
+        "SetAutoAdminPassword", "UnlockUserAccount", "LOMSetupRequest", "LOMDeviceRequest",
+    }
+)  # fmt: skip
 _MAC_USER = frozenset(
     {"InstallProfile", "RemoveProfile", "ProfileList", "DeclarativeManagement", "DeviceConfigured"}
 )
@@ -121,6 +127,10 @@ class Personality:
     bootstrap_tokens: bool = False
     """A Mac that may escrow a bootstrap token."""
     apple_silicon: bool = True
+    security_chip: bool = True
+    """A Mac with Apple silicon or a T2 chip."""
+    lights_out: bool = False
+    """A Mac that can be woken while it is off."""
     cellular: bool = False
     initial_users: tuple[str, ...] = ()
     """Short names that a fleet logs in by itself, in this order."""
@@ -134,6 +144,11 @@ class Personality:
     def obeys_unrecognized_device(self) -> bool:
         """Say whether the 403 body of 3.7 makes this device leave management."""
         return self.version >= UNRECOGNIZED_DEVICE_SINCE[self.platform]
+
+    @property
+    def can_be_activation_locked(self) -> bool:
+        """Say whether Activation Lock exists on such a device: on Macs, with a security chip."""
+        return self.platform is not Platform.MACOS or self.security_chip
 
     @property
     def announces_model(self) -> bool:
@@ -179,7 +194,8 @@ def _shared_ipad() -> Personality:
     return Personality(
         name="shared-ipad", platform=Platform.IOS, product_name="iPad13,18", model="MPQ03",
         model_name="iPad", os_version="18.5", build_version="22F76", udid_form=UdidForm.CHIP,
-        commands=(_HANDHELD - {"ClearPasscode"}) | {"UserList"}, user_commands=_SHARED_USER,
+        commands=(_HANDHELD - _BYPASS_CODE - {"ClearPasscode"}) | {"UserList"},
+        user_commands=_SHARED_USER,
         automated=True, user_channels=UserChannels.SHARED_IPAD,
         initial_users=("ada@school.example", "grace@school.example"),
     )  # fmt: skip
@@ -204,6 +220,28 @@ def _old_mac() -> Personality:
         never_not_now=_NEVER_NOT_NOW_MAC, signature_form=SignatureForm.BARE_SHA1,
         user_agent="MDM-OSX/1.0 mdmclient/1080", automated=True, user_channels=UserChannels.MAC,
         bootstrap_tokens=True, apple_silicon=False, initial_users=("ada",),
+    )  # fmt: skip
+
+
+def _intel_mac() -> Personality:
+    return Personality(
+        name="mac-intel", platform=Platform.MACOS, product_name="iMac19,1", model="iMac",
+        model_name="iMac", os_version="13.7.6", build_version="22H625", udid_form=UdidForm.UUID,
+        commands=_MAC, user_commands=_MAC_USER, never_not_now=_NEVER_NOT_NOW_MAC,
+        signature_form=SignatureForm.BARE_SHA256, user_agent="MDM-OSX/1.0 mdmclient/1600",
+        automated=True, user_channels=UserChannels.MAC, bootstrap_tokens=True,
+        apple_silicon=False, security_chip=False, initial_users=("ada",),
+    )  # fmt: skip
+
+
+def _mac_mini() -> Personality:
+    return Personality(
+        name="mac-mini", platform=Platform.MACOS, product_name="Mac14,12", model="Macmini",
+        model_name="Mac mini", os_version="15.5", build_version="24F74", udid_form=UdidForm.UUID,
+        commands=_MAC, user_commands=_MAC_USER, never_not_now=_NEVER_NOT_NOW_MAC,
+        signature_form=SignatureForm.BARE_SHA256, user_agent="MDM-OSX/1.0 mdmclient/2014",
+        automated=True, user_channels=UserChannels.MAC, bootstrap_tokens=True, lights_out=True,
+        initial_users=("ada",),
     )  # fmt: skip
 
 
@@ -238,7 +276,7 @@ def _watch() -> Personality:
     return Personality(
         name="watch", platform=Platform.WATCHOS, product_name="Watch7,5", model="MXM23",
         model_name="Apple Watch", os_version="11.5", build_version="22T572",
-        udid_form=UdidForm.CHIP, commands=_HANDHELD - {"DeviceConfigured"},
+        udid_form=UdidForm.CHIP, commands=_HANDHELD - _BYPASS_CODE - {"DeviceConfigured"},
         sends_unlock_token=True,
     )  # fmt: skip
 
@@ -254,8 +292,8 @@ def _vision() -> Personality:
 PERSONALITIES: Final[Mapping[str, Personality]] = {
     made.name: made
     for made in (
-        _iphone(), _ipad(), _old_ipad(), _shared_ipad(), _mac(), _old_mac(), _apple_tv(),
-        _byod_iphone(), _byod_mac(), _watch(), _vision(),
+        _iphone(), _ipad(), _old_ipad(), _shared_ipad(), _mac(), _old_mac(), _intel_mac(),
+        _mac_mini(), _apple_tv(), _byod_iphone(), _byod_mac(), _watch(), _vision(),
     )
 }  # fmt: skip
 """Every kind of device that can be played, by the name used on the command line."""

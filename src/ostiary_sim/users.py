@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from ostiary_sim.password_hash import PasswordHash
+
 
 @dataclass(slots=True, kw_only=True)
 class User:
@@ -28,3 +30,15 @@ class User:
     on_console: bool = True
     need_sync_response: bool = False
     user_configuration: bool = False
+    password_hash: PasswordHash | None = field(default=None, repr=False)
+    """Of an account that the server had made; `password` is then unknown on this Mac."""
+    hidden: bool = False
+    wrong_passwords: int = 0
+    locked_out: bool = False
+    """Too many wrong passwords: the right one does not help either."""
+
+    def accepts(self, password: str) -> bool:
+        """Say whether this is the account's password."""
+        if self.password_hash is not None:
+            return self.password_hash.matches(password)
+        return password == self.password

@@ -221,6 +221,8 @@ class SimulatedFleet:
             )
             for number in range(self.count)
         ]
+        for device in self.devices:
+            device.return_to_service.enroll_url = self.enroll_url
         return self
 
     async def __aexit__(
@@ -259,7 +261,7 @@ class SimulatedFleet:
                 device.say("enrollment_failed", detail=str(problem))
 
     async def _log_users_in(self, device: Device) -> None:
-        if device.awaiting or not device.enrolled:
+        if device.in_setup_assistant or device.lock_screen.is_silent or not device.enrolled:
             return
         bootstrap = device.bootstrap
         waits = bootstrap.supported and not bootstrap.escrowed and not bootstrap.is_pending

@@ -10,6 +10,12 @@ from ostiary.storage.postgres.challenges import (
     challenge_from,
     invitation_from,
 )
+from ostiary.storage.postgres.escrow_rows import (
+    ESCROW_COLUMNS,
+    FACT_COLUMNS,
+    escrow_from,
+    sheet_from,
+)
 from ostiary.storage.postgres.rows import (
     COMMAND_COLUMNS,
     CREDENTIAL_COLUMNS,
@@ -51,6 +57,12 @@ async def _read(storage: PostgresStorage, session: Session) -> Tables:
     for row in await session.rows(f"SELECT {listed('c', COMMAND_COLUMNS)} FROM command c"):
         command = command_from(row)
         tables.commands[command.enrollment_key, command.uuid] = command
+    for row in await session.rows(f"SELECT {listed('x', ESCROW_COLUMNS)} FROM escrow x"):
+        escrow = escrow_from(row)
+        tables.escrows[escrow.tenant, escrow.holder, escrow.kind] = escrow
+    for row in await session.rows(f"SELECT {listed('s', FACT_COLUMNS)} FROM fact s"):
+        sheet = sheet_from(row)
+        tables.sheets[sheet.enrollment_key, sheet.name] = sheet
     for (
         uuid,
         owner,

@@ -18,6 +18,12 @@ from ostiary.storage.sqlite.challenges import (
     invitation_from,
 )
 from ostiary.storage.sqlite.engine import Transaction
+from ostiary.storage.sqlite.escrow_rows import (
+    ESCROW_COLUMNS,
+    FACT_COLUMNS,
+    escrow_from,
+    sheet_from,
+)
 from ostiary.storage.sqlite.rows import (
     binding_from,
     command_from,
@@ -88,6 +94,8 @@ def _as_parts(tables: Tables) -> dict[str, Any]:
             for one in sorted(tables.commands.values(), key=lambda one: one.sequence)
         ],
         "closed": list(tables.closed.values()),
+        "escrows": tables.escrows,
+        "sheets": tables.sheets,
         "wakes": tables.wakes,
         "claimed": {one for one in tables.claimed if one in tables.wakes},
         "credentials": tables.credentials,
@@ -119,6 +127,12 @@ def _read(storage: SqliteStorage, transaction: Transaction) -> Tables:
     for row in rows("SELECT $command FROM command c"):
         command = command_from(row)
         tables.commands[command.enrollment_key, command.uuid] = command
+    for row in rows(f"SELECT {', '.join(ESCROW_COLUMNS)} FROM escrow"):
+        escrow = escrow_from(row)
+        tables.escrows[escrow.tenant, escrow.holder, escrow.kind] = escrow
+    for row in rows(f"SELECT {', '.join(FACT_COLUMNS)} FROM fact"):
+        sheet = sheet_from(row)
+        tables.sheets[sheet.enrollment_key, sheet.name] = sheet
     for row in rows(_CLOSED):
         tables.closed[row[1], row[0]] = _closed_from(row)
     for name, due_at, attempt, failures, claimed in rows(_WAKES):

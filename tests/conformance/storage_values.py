@@ -19,6 +19,8 @@ from ostiary.domain.enrollment import (
     Standing,
     State,
 )
+from ostiary.domain.escrow import Escrow, EscrowState
+from ostiary.domain.facts import FactSheet, SheetName
 from ostiary.domain.invitation import Challenge, Invitation
 from ostiary.domain.token import (
     DEFAULT_TENANT,
@@ -166,6 +168,27 @@ def pointer(number: int, **changes: Any) -> TokenPointer:
     return TokenPointer(**{**facts, **changes})
 
 
+def escrow(holder: int, kind: TokenKind = TokenKind.RECOVERY_LOCK, **changes: Any) -> Escrow:
+    facts: dict[str, Any] = {
+        "tenant": DEFAULT_TENANT,
+        "holder": Holder(udid(holder)),
+        "kind": kind,
+        "state": EscrowState.SETTLED,
+        "since": NOON,
+    }
+    return Escrow(**{**facts, **changes})
+
+
+def sheet(of: int, name: SheetName = SheetName.SECURITY, **changes: Any) -> FactSheet:
+    facts: dict[str, Any] = {
+        "enrollment_key": key(of),
+        "name": name,
+        "facts": {"FDE_Enabled": True},
+        "reported_at": NOON,
+    }
+    return FactSheet(**{**facts, **changes})
+
+
 def uuid(name: str) -> CommandUuid:
     return CommandUuid(name)
 
@@ -177,7 +200,7 @@ def command(name: str, to: int, **changes: Any) -> LiveCommand:
         "request_type": "DeviceInformation",
         "priority": Priority.NORMAL,
         "payload": SealedValue(b"sealed " + name.encode()),
-        "reference": None,
+        "references": (),
         "state": CommandState.QUEUED,
         "queued_at": NOON,
         "source": "operator",

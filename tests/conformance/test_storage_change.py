@@ -19,11 +19,13 @@ from conformance.storage_values import (
     closed,
     command,
     device,
+    escrow,
     fingerprint,
     key,
     pointer,
     record,
     record_id,
+    sheet,
     user,
     uuid,
 )
@@ -340,6 +342,9 @@ FITTING: dict[str, Any] = {
     "steps": (_step(11, TokenState.SUPERSEDED),),
     "records": (record(12, holder=1),),
     "proofs": (TokenProof(record_id=record_id(11), proven_by="push"),),
+    "disclosures": (record_id(11),),
+    "escrows": (escrow(1),),
+    "facts": (sheet(1),),
     "close": (closed("one", of=1),),
     "lift_deferred": key(1),
     "moves": (
@@ -360,6 +365,8 @@ MISFITS: dict[str, dict[str, Any]] = {
     "a proof of no record": {
         "proofs": (*FITTING["proofs"], TokenProof(record_id=record_id(99), proven_by="x"))
     },
+    "a disclosure of no record": {"disclosures": (record_id(11), record_id(99))},
+    "a sheet of nobody": {"facts": (sheet(1), sheet(99))},
     "an answer for nobody": {"close": (*FITTING["close"], closed("x", of=99))},
     "a move of no command": {
         "moves": (

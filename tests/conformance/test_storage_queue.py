@@ -16,10 +16,11 @@ from conformance.storage_values import (
     command,
     device,
     key,
+    record_id,
     user,
     uuid,
 )
-from ostiary.domain.command import CommandState, Priority, TokenReference
+from ostiary.domain.command import CommandState, Priority, Reference
 from ostiary.domain.decision import (
     Ask,
     ByKey,
@@ -28,6 +29,7 @@ from ostiary.domain.decision import (
     QueueView,
     Snapshot,
 )
+from ostiary.domain.token import TokenKind
 from ostiary.errors import Conflicting
 
 
@@ -63,7 +65,11 @@ async def test_a_command_comes_back_as_it_was_queued(mac: AnyStorage) -> None:
         "one",
         to=1,
         priority=Priority.URGENT,
-        reference=TokenReference.LATEST_UNLOCK,
+        references=(
+            Reference(key="UnlockToken", kind=TokenKind.UNLOCK),
+            Reference(key="A/B\x00", kind=TokenKind.RECOVERY_LOCK, record_id=record_id(1)),
+            Reference(key="C", kind=TokenKind.BOOTSTRAP, optional=True),
+        ),
         sent_at=after(minutes=1),
         hand_outs=3,
         state=CommandState.SENT,

@@ -17,17 +17,19 @@ from conformance.storage_values import (
     credential,
     device,
     digest,
+    escrow,
     invitation,
     key,
     pointer,
     record,
     record_id,
+    sheet,
     user,
 )
 from ostiary.domain.command import CommandState
 from ostiary.domain.decision import Alert
 from ostiary.domain.enrollment import Standing, State
-from ostiary.domain.retention import Aged
+from ostiary.domain.retention import MAY_OPEN, Aged
 from ostiary.domain.token import DEFAULT_TENANT, Holder, TokenKind, TokenState
 from ostiary.ports.retention import START
 
@@ -151,7 +153,13 @@ async def test_an_ended_relationship_goes_whole(storage: AnyStorage) -> None:
     assert len(state["bindings"]) == 1
 
 
-@pytest.mark.parametrize("kind", [TokenKind.UNLOCK, TokenKind.BOOTSTRAP])
+async def test_the_sheets_of_a_relationship_go_with_it(storage: AnyStorage) -> None:
+    await store(storage, rows=(device(1), ended(2)), facts=(sheet(1), sheet(2)))
+    assert await drop_all(storage, Aged.RELATIONSHIPS) == 1
+    assert list((await kept(storage, "sheets")).values()) == [sheet(1)]
+
+
+@pytest.mark.parametrize("kind", sorted(MAY_OPEN))
 async def test_an_ended_relationship_that_handed_over_a_secret_stays(
     storage: AnyStorage, kind: TokenKind
 ) -> None:
@@ -238,6 +246,17 @@ async def test_what_is_in_force_or_pointed_to_is_never_dropped(storage: AnyStora
     assert await storage.retention.drop_generations(asked) == 4
     left = {one.state for one in (await kept(storage, "records")).values()}
     assert left == {TokenState.OK, TokenState.CANDIDATE, TokenState.SUSPECT, TokenState.DEAD}
+
+
+async def test_what_an_escrow_points_to_is_never_dropped(storage: AnyStorage) -> None:
+    """Whatever state the record itself is in. (escrowed-secrets.md 4.0.3)"""
+    records = [
+        record(n, 1, TokenKind.RECOVERY_LOCK, state=TokenState.SUPERSEDED) for n in (1, 2, 3)
+    ]
+    pointing = escrow(1, current=record_id(1), candidate=record_id(2))
+    await store(storage, records=tuple(records), escrows=(pointing,))
+    assert await storage.retention.drop_generations([one.id for one in records]) == 1
+    assert set(await kept(storage, "records")) == {record_id(1), record_id(2)}
 
 
 async def test_a_history_that_grows_is_to_be_reviewed_once(storage: AnyStorage) -> None:

@@ -4,17 +4,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fuzz.envelopes import gcm_envelope
 from ostiary.domain.decision import Ask, ByKey, Change, QueueView, Snapshot
 from ostiary.domain.enrollment import EnrollmentKey, State
 from ostiary.domain.push_value import decode_push_value
 from ostiary.domain.token import TokenKind, TokenState
+from ostiary.keys.escrow_key import read_escrow_key
 from ostiary.protocol.mdm.identity import EnrollmentId
+from ostiary.secret import Secret
 from scenes.house import IPHONE, MAC, TOPIC, Device, House, Model
 
 PUSH, UNLOCK, BOOTSTRAP = TokenKind.PUSH, TokenKind.UNLOCK, TokenKind.BOOTSTRAP
-KINDS = (PUSH, UNLOCK, BOOTSTRAP)
-INFORMATION, SECURITY = "DeviceInformation", "SecurityInfo"
-"""What every device is asked first, in this order."""
+RECOVERY_KEY, BYPASS_CODE = TokenKind.FILEVAULT_KEY, TokenKind.BYPASS_DEVICE
+KINDS = (PUSH, UNLOCK, BOOTSTRAP, RECOVERY_KEY, BYPASS_CODE)
+INFORMATION, SECURITY, USERS = "DeviceInformation", "SecurityInfo", "UserList"
+"""What every device is asked first, in this order; the last only Macs."""
+ROTATE, FETCH = "RotateFileVaultKey", "ActivationLockBypassCode"
+CHANGE = "change"
+"""No message: an operator has a secret changed."""
 
 Generation = tuple[TokenState, bytes]
 
@@ -59,9 +66,14 @@ class Message:
                 await device.authenticate()
             case "TokenUpdate":
                 await device.token_update(**self.keys)
+            case "change":
+                await device.house.change(device.id, **self.keys)
+            case "" if self.about == ROTATE:
+                told = {"RotateResult": {"EncryptedNewRecoveryKey": await _envelope(device)}}
+                await device.report_raw(self.status, await _uuid(device, ROTATE), **told)
             case "":
                 uuid = await _uuid(device, self.about) if self.about else None
-                await device.report_raw(self.status, uuid)
+                await device.report_raw(self.status, uuid, **self.keys)
             case _:
                 await device.send(self.type, **self.keys)
 
@@ -112,8 +124,12 @@ _IDLE = Message()
 _FIRST = _update(_T1, _U1)
 
 
-def _did(request_type: str, status: str = "Acknowledged") -> Message:
-    return Message(status=status, about=request_type)
+def _did(request_type: str, status: str = "Acknowledged", **keys: Any) -> Message:
+    return Message(status=status, about=request_type, keys=keys)
+
+
+def _change(kind: TokenKind, **keys: Any) -> Message:
+    return Message(type=CHANGE, keys={"kind": kind, **keys})
 
 
 _PENDING = World(state=State.PENDING)
@@ -125,7 +141,12 @@ _PHONE = World(
     commands=((INFORMATION, "queued"), (SECURITY, "queued")),
     has_wake=True,
 )
-_MAC = replace(_PHONE, history={PUSH: ((_OK, _T1),)}, current={PUSH: _T1})
+_MAC = replace(
+    _PHONE,
+    history={PUSH: ((_OK, _T1),)},
+    current={PUSH: _T1},
+    commands=((INFORMATION, "queued"), (SECURITY, "queued"), (USERS, "queued")),
+)
 _ESCROWED = replace(
     _MAC,
     history={**_MAC.history, BOOTSTRAP: ((_OK, _B1),)},
@@ -133,6 +154,15 @@ _ESCROWED = replace(
 )
 _ASKED = replace(_PHONE, commands=((INFORMATION, "sent"), (SECURITY, "queued")))
 _ASKED_TWICE = replace(_PHONE, commands=((INFORMATION, "done"), (SECURITY, "sent")))
+_P, _D = "AAAA-BBBB-CCCC-DDDD-EEEE-FFFF", "3UM43-PUYVY-QYD1-UVCC-HEHJ-FKA4"
+_ANSWERED = (_IDLE, _did(INFORMATION), _did(SECURITY))
+"""The first commands; the one after them is handed out."""
+_TOLD = ((INFORMATION, "done"), (SECURITY, "done"))
+_FETCHING = replace(_PHONE, commands=((FETCH, "sent"), *_TOLD))
+_ROTATING = replace(
+    _MAC,
+    commands=((INFORMATION, "done"), (ROTATE, "sent"), (SECURITY, "done"), (USERS, "done")),
+)
 _ENROLLED = (_ARRIVES, _FIRST)
 _ENROLLED_MAC = (_ARRIVES, _update(_T1))
 
@@ -219,6 +249,39 @@ ACTS = (
         replace(_PHONE, commands=((INFORMATION, "deferred"), (SECURITY, "sent"))),
     ),
     Act(
+        "bypass-code",
+        IPHONE,
+        (*_ENROLLED, _change(BYPASS_CODE), *_ANSWERED),
+        _did(FETCH, ActivationLockBypassCode=_D),
+        _FETCHING,
+        replace(
+            _FETCHING,
+            history={**_PHONE.history, BYPASS_CODE: ((_OK, _D.encode()),)},
+            current={**_PHONE.current, BYPASS_CODE: _D.encode()},
+            commands=((FETCH, "done"), *_TOLD),
+            has_wake=False,
+        ),
+    ),
+    Act(
+        "rotated-recovery-key",
+        MAC,
+        (
+            *_ENROLLED_MAC,
+            _change(RECOVERY_KEY, unlock_with=Secret(b"a user's")),
+            *_ANSWERED,
+            _did(USERS),
+        ),
+        _did(ROTATE),
+        _ROTATING,
+        replace(
+            _ROTATING,
+            history={**_MAC.history, RECOVERY_KEY: ((_OK, _P.encode()),)},
+            current={**_MAC.current, RECOVERY_KEY: _P.encode()},
+            commands=((INFORMATION, "done"), (ROTATE, "done"), (SECURITY, "done"), (USERS, "done")),
+            has_wake=False,
+        ),
+    ),
+    Act(
         "arrival-anew",
         MAC,
         (*_ENROLLED_MAC, _escrow(_B1)),
@@ -227,7 +290,7 @@ ACTS = (
         replace(
             _PENDING,
             history={PUSH: ((_GONE, _T1),), BOOTSTRAP: ((_GONE, _B1),)},
-            commands=((INFORMATION, "cancelled"), (SECURITY, "cancelled")),
+            commands=((INFORMATION, "cancelled"), (SECURITY, "cancelled"), (USERS, "cancelled")),
         ),
     ),
     Act(
@@ -264,8 +327,10 @@ async def observe(house: House, name: str) -> World | None:
         if generations:
             history[kind] = tuple(generations)
         value = await house.value(name, kind)
-        if value is not None:
-            current[kind] = _clear(kind, value)
+        believed = [value] if value is not None else await house.believed(name, kind)
+        if believed:
+            (only,) = believed
+            current[kind] = _clear(kind, only)
     return World(
         state=row.state,
         token_updates=row.token_updates,
@@ -279,6 +344,12 @@ async def observe(house: House, name: str) -> World | None:
 def _clear(kind: TokenKind, value: bytes) -> bytes:
     """The value as a message carries it; the push magic is the same throughout."""
     return decode_push_value(value)[0] if kind is PUSH else value
+
+
+async def _envelope(device: Device) -> bytes:
+    """The Mac's new key, to the certificate that came with the command; a repeat is encrypted anew. (FV-04)"""
+    (stored,) = await device.house.generations(device.id, TokenKind.FILEVAULT_ESCROW_KEY)
+    return gcm_envelope(_P.encode(), read_escrow_key(Secret(stored)).certificate)
 
 
 async def _uuid(device: Device, request_type: str) -> str:

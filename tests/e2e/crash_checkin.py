@@ -21,8 +21,10 @@ from e2e.broken_disk import FAULT_BY_NAME
 from e2e.crash_acts import ACT_BY_NAME
 from ostiary.domain.token import DEFAULT_TENANT
 from ostiary.errors import Unavailable
+from ostiary.keys.drawn import SystemDraws
 from ostiary.keys.sealer import open_sealer
 from ostiary.secret import Secret
+from ostiary.services.admin_account import AdminAccounts
 from ostiary.services.checkin import CheckinService
 from ostiary.services.network_users import NetworkUsers
 from ostiary.storage import open_storage
@@ -129,6 +131,8 @@ async def open_house(database_url: str, trace: Callable[[str], None]) -> House:
         clock,
         lambda: house.policy,
         network_users=NetworkUsers({}),
+        admins=AdminAccounts(sealer, SystemDraws()),
+        make_profile=house.enrollment.return_profile,
         trace=trace,
     )
     return house

@@ -19,6 +19,8 @@ from pathlib import Path
 from ostiary.domain.command import ClosedCommand, CommandState, LiveCommand, Priority
 from ostiary.domain.decision import Alert, Ask, ByKey, Change, Snapshot, Wake
 from ostiary.domain.enrollment import Enrollment, EnrollmentKey, Proof, Standing, State
+from ostiary.domain.escrow import Escrow, EscrowState
+from ostiary.domain.facts import FactSheet, SheetName
 from ostiary.domain.token import (
     DEFAULT_TENANT,
     Holder,
@@ -103,12 +105,25 @@ def update(device: int, snapshot: Snapshot) -> Change[int]:
         )
     changed = replace(row, token_updates=number, **pointers)  # type: ignore[arg-type]  # the kinds' names are the fields'
     alert = Alert(tenant=DEFAULT_TENANT, subject=row.id, kind="update", sentence=str(number))
+    escrow = Escrow(
+        tenant=DEFAULT_TENANT,
+        holder=Holder(row.id),
+        kind=TokenKind.RECOVERY_LOCK,
+        state=EscrowState.IN_FLIGHT,
+        since=at,
+        trouble=str(number),
+    )
+    told = FactSheet(
+        enrollment_key=row.key, name=SheetName.DEVICE, facts={"n": number}, reported_at=at
+    )
     return Change(
         at=at,
         answer=number,
         rows=(changed,),
         steps=tuple(steps),
         records=tuple(records),
+        escrows=(escrow,),
+        facts=(told,),
         close=(_closed(device, number - 1, at),) if number > 1 else (),
         enqueue=(_command(device, number, at),),
         wakes=(Wake(enrollment_key=row.key, due_at=at, attempt=number),),
@@ -161,7 +176,7 @@ def _command(device: int, number: int, at: datetime) -> LiveCommand:
         request_type="DeviceInformation",
         priority=Priority.NORMAL,
         payload=SealedValue(b"sealed"),
-        reference=None,
+        references=(),
         state=CommandState.QUEUED,
         queued_at=at,
         source="crash",

@@ -148,9 +148,11 @@ class Fleet:
         items: list[Row] = found["items"]
         return items
 
-    async def renew(self, device: Device) -> None:
-        """`ostiary identity renew`."""
-        await self.desk.ask("POST", "/identities/renew", content={"id": device.udid})
+    async def renew(self, device: Device) -> Row:
+        """`ostiary identity renew`; its result for this device."""
+        answer = await self.desk.ask("POST", "/identities/renew", content={"ids": [device.udid]})
+        result: Row = answer["results"][0]
+        return result
 
     def pushes(self) -> list[PushRequest]:
         """Every push request that reached Apple."""

@@ -177,7 +177,9 @@ async def operators_command(
         report = await mac.report(status, command.text("CommandUUID"), **secret_results(aviary))
     assert profile in handed_out
     assert aviary.canaries["second-unlock-token"] in handed_out
-    assert PIN in handed_out
+    assert PIN not in handed_out, (
+        "an iPhone is opened with its own passcode; of a Mac: test_escrow_canaries.py"
+    )
 
 
 def secret_results(aviary: Aviary) -> dict[str, Any]:

@@ -257,7 +257,9 @@ async def test_a_renewed_identity_loses_nothing(fleet: Fleet) -> None:
     await fleet.wake()
     assert mac.installed.identity.fingerprint != old.fingerprint
     states = {each["request_type"]: each["state"] for each in await fleet.commands(mac.udid)}
-    assert states == dict.fromkeys(("DeviceInformation", "SecurityInfo", "InstallProfile"), "done")
+    assert states == dict.fromkeys(
+        ("DeviceInformation", "SecurityInfo", "UserList", "InstallProfile"), "done"
+    )
     assert (await fleet.enrollment(mac.udid))["state"] == "enrolled"
     assert (await fleet.enrollment(user_id))["state"] == "enrolled"
     assert (await mac.get_bootstrap_token()).token == mac.bootstrap.token

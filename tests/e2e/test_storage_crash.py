@@ -21,6 +21,7 @@ from e2e.crash_storage import (
     kinds_of,
     record_id,
 )
+from ostiary.storage.sqlite.schema import shipped_migrations
 
 STEPS = ("loaded", "ruled", "written", "released", "committing", "committed")
 DEATHS = {-signal.SIGKILL, -signal.SIGALRM}
@@ -106,8 +107,7 @@ def verify(path: Path, acknowledged: dict[int, int], order: Order) -> dict[int, 
     try:
         assert connection.execute("PRAGMA quick_check").fetchall() == [("ok",)], order
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == [], order
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
-        if "enrollment" not in tables:
+        if steps_taken(connection) < len(shipped_migrations()):
             assert not acknowledged, order
             return {}
         return {
@@ -118,10 +118,19 @@ def verify(path: Path, acknowledged: dict[int, int], order: Order) -> dict[int, 
         connection.close()
 
 
+def steps_taken(connection: sqlite3.Connection) -> int:
+    """How much of the schema there is: each step is there or not."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+    if "migration" not in tables:
+        return 0
+    ((number,),) = connection.execute("SELECT count(*) FROM migration")
+    return int(number)
+
+
 def verify_device(
     connection: sqlite3.Connection, device: int, acknowledged: int, order: Order
 ) -> int:
-    """Row, ledger, queue, history, wake and alert tell of the same updates; the last of these is returned."""
+    """Row, ledger, queue, history, wake, escrow, facts and alert tell of the same updates; the last of these is returned."""
     row = connection.execute(
         """SELECT token_updates, push_record, unlock_record, bootstrap_record
              FROM enrollment WHERE key = ?""",
@@ -142,6 +151,8 @@ def verify_device(
         "live": [command_uuid(device, number)] if number else [],
         "closed": [command_uuid(device, n) for n in range(1, number)],
         "wake": [number] if number else [],
+        "facts": [f'{{"n":{number}}}'] if number else [],
+        "escrow": [str(number)] if number else [],
         "alert": [number] if number else [],
     }, (order, device)
     return number
@@ -172,10 +183,17 @@ def around(connection: sqlite3.Connection, device: int) -> dict[str, list[Any]]:
         "live": "SELECT uuid FROM command WHERE enrollment_key = ?",
         "closed": "SELECT uuid FROM command_closed WHERE enrollment_key = ? ORDER BY number",
         "wake": "SELECT attempt FROM wake WHERE enrollment_key = ?",
+        "facts": "SELECT facts FROM fact WHERE enrollment_key = ?",
     }
     found = {
         name: [value for (value,) in connection.execute(statement, (device_key(device),))]
         for name, statement in statements.items()
     }
-    alerts = connection.execute("SELECT count FROM alert WHERE subject = ?", (f"UDID-{device}",))
-    return {**found, "alert": [value for (value,) in alerts]}
+    by_name = {
+        "escrow": "SELECT trouble FROM escrow WHERE holder = ?",
+        "alert": "SELECT count FROM alert WHERE subject = ?",
+    }
+    for name, statement in by_name.items():
+        rows = connection.execute(statement, (f"UDID-{device}",))
+        found[name] = [value for (value,) in rows]
+    return found

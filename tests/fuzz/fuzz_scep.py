@@ -14,8 +14,9 @@ from pki import Issued, issue, rsa_key, to_definite, to_indefinite
 from scep_client import Requester, make_csr
 
 from ostiary.errors import OstiaryError
+from ostiary.formats.encrypted_content import ContentCipher
 from ostiary.protocol.scep.csr import decode_csr
-from ostiary.protocol.scep.envelope import ContentCipher, decode_envelope, encode_envelope
+from ostiary.protocol.scep.envelope import decode_envelope, encode_envelope
 from ostiary.protocol.scep.reply import CertRep
 from ostiary.protocol.scep.request import PkiRequest, decode_request
 from ostiary.protocol.scep.words import RequestFailed
@@ -69,7 +70,7 @@ def _check_envelope(raw: bytes) -> None:
     envelope = decode_envelope(raw, our_certificate=_CA.der, allow_des3=True)
     theirs = asn1_cms.ContentInfo.load(to_definite(raw))["content"]
     said = theirs["encrypted_content_info"]
-    if said["encrypted_content"].native != envelope.ciphertext:
+    if said["encrypted_content"].native != envelope.content.ciphertext:
         raise AssertionError("asn1crypto reads another ciphertext")
     keys = [one.chosen["encrypted_key"].native for one in theirs["recipient_infos"]]
     if envelope.encrypted_key not in keys:

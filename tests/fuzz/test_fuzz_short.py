@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import fuzz_cms
+import fuzz_cms_envelope
 import fuzz_mobileconfig
 import fuzz_plist
 import fuzz_scep
@@ -15,14 +16,14 @@ import pytest
 from harness import WITHOUT_ATHERIS, mutations
 
 HERE = Path(__file__).parent
-TARGETS = [fuzz_cms, fuzz_mobileconfig, fuzz_plist, fuzz_scep, fuzz_x509]
+TARGETS = [fuzz_cms, fuzz_cms_envelope, fuzz_mobileconfig, fuzz_plist, fuzz_scep, fuzz_x509]
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.__name__)
 def test_bent_seeds_raise_only_what_we_know_and_the_oracles_agree(
     target: ModuleType, long_form: bool
 ) -> None:
-    """Source: users.md 5.4 items 2, 16, 17 and 19."""
+    """Source: users.md 5.4 items 2, 16, 17 and 19; escrowed-secrets.md 4.3."""
     for raw in mutations(target.SEEDS, 20_000 if long_form else 600):
         target.check(raw)
 

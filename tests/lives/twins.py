@@ -27,10 +27,13 @@ from scenes.house import OTHER_TOPIC, START, TOPIC, Device, House, Model, MovedC
 
 IN_MEMORY = Path("/dev/shm")
 DRAWN_FROM = {
-    "ostiary.services.checkin.uuid4": "uuid4",
     "ostiary.services.commands.uuid4": "uuid4",
+    "ostiary.services.escrow.uuid4": "uuid4",
+    "ostiary.services.filevault.uuid4": "uuid4",
+    "ostiary.services.identity_renewal.uuid4": "uuid4",
     "ostiary.services.checkin.secrets": "",
-    "ostiary.services.identifiers.secrets": "",
+    "ostiary.services.identifiers.os": "",
+    "ostiary.keys.drawn.secrets": "",
     "ostiary.keys.sealer.os": "",
 }
 """Where the services draw what nobody can foresee, and which of our methods stands there ("": all of them)."""
@@ -50,6 +53,11 @@ class Chance:
 
     def urandom(self, size: int) -> bytes:
         return self._random.randbytes(size)
+
+    token_bytes = urandom
+
+    def choice(self, characters: str) -> str:
+        return self._random.choice(characters)
 
     def token_hex(self, size: int) -> str:
         return self._random.randbytes(size).hex()

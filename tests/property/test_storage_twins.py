@@ -34,6 +34,7 @@ from conformance.storage_values import (
     credential,
     device,
     digest,
+    escrow,
     fingerprint,
     invitation,
     key,
@@ -41,6 +42,7 @@ from conformance.storage_values import (
     push_certificate,
     record,
     record_id,
+    sheet,
     udid,
     user,
     uuid,
@@ -55,12 +57,15 @@ from ostiary.domain.decision import (
     Change,
     CommandMove,
     DisableUsers,
+    EscrowView,
     QueueView,
     Snapshot,
     Supersede,
     Wake,
 )
 from ostiary.domain.enrollment import Enrollment, Standing, State, UserSession
+from ostiary.domain.escrow import Escrow, EscrowState
+from ostiary.domain.facts import SheetName
 from ostiary.domain.invitation import Challenge, Invitation, Spend
 from ostiary.domain.token import (
     DEFAULT_TENANT,
@@ -117,6 +122,8 @@ def asks(draw: st.DrawFn) -> Ask:
         reported=draw(st.none() | NAMES.map(uuid)),
         value_of=draw(st.sampled_from([None, TokenKind.PUSH, TokenKind.BOOTSTRAP])),
         topic=draw(st.sampled_from([None, device(1).topic])),
+        escrows=draw(st.sampled_from(EscrowView)),
+        facts=draw(st.booleans()),
     )
 
 
@@ -137,6 +144,18 @@ def row_edits(draw: st.DrawFn) -> dict[str, Any]:
                 "accepted_fingerprint": st.none() | NUMBERS.map(fingerprint),
             },
         )
+    )
+
+
+@st.composite
+def escrows(draw: st.DrawFn) -> Escrow:
+    return escrow(
+        draw(st.sampled_from([1, 2])),
+        draw(st.sampled_from([TokenKind.RECOVERY_LOCK, TokenKind.LOCK_PIN])),
+        state=draw(st.sampled_from(EscrowState)),
+        current=draw(st.none() | NUMBERS.map(record_id)),
+        candidate=draw(st.none() | NUMBERS.map(record_id)),
+        due_at=draw(st.none() | MOMENTS),
     )
 
 
@@ -186,6 +205,9 @@ PARTS = {
     "proofs": some(
         NUMBERS.map(lambda number: TokenProof(record_id=record_id(number), proven_by="use"))
     ),
+    "disclosures": some(NUMBERS.map(record_id)),
+    "escrows": some(escrows()),
+    "facts": some(st.builds(sheet, CHANNELS, st.sampled_from(SheetName))),
     "close": some(
         st.builds(
             lambda name, of, state: closed(name, of, state=state),
@@ -198,11 +220,14 @@ PARTS = {
     "moves": some(moves()),
     "enqueue": some(
         st.builds(
-            lambda name, to, state, priority: command(name, to, state=state, priority=priority),
+            lambda name, to, state, priority, request_type: command(
+                name, to, state=state, priority=priority, request_type=request_type
+            ),
             NAMES,
             CHANNELS,
             st.sampled_from([CommandState.QUEUED, CommandState.DEFERRED]),
             st.sampled_from(Priority),
+            st.sampled_from(["DeviceInformation", "SecurityInfo", "SetRecoveryLock"]),
         )
     ),
     "wakes": some(
@@ -300,6 +325,7 @@ class Twins(RuleBasedStateMachine):
                     "keep",
                     "step",
                     "prove",
+                    "tell",
                 ]
             )
         ),
@@ -371,6 +397,18 @@ class Twins(RuleBasedStateMachine):
 
         if limit < 4 and self.has_ties():
             return
+        self.all(play)
+
+    @rule(now=MOMENTS)
+    def claim_escrows(self, now: datetime) -> None:
+        async def play(storage: AnyStorage) -> Any:
+            due = await storage.escrows.claim_due(now, limit=9, lease=timedelta(minutes=1))
+            generations = [
+                await storage.escrows.records_of(one.tenant, one.holder, one.kind) for one in due
+            ]
+            standing = [await storage.escrows.find(one.tenant, one.holder) for one in due]
+            return due, generations, standing
+
         self.all(play)
 
     def has_ties(self) -> bool:
@@ -491,6 +529,7 @@ def served(
             "steps": (TokenStep(record_id=record_id(ids[2]), state=TokenState.DEAD, cause="!"),)
         },
         "prove": {"proofs": (TokenProof(record_id=record_id(ids[3]), proven_by="use"),)},
+        "tell": {"facts": (sheet(int(channel.key, 16), reported_at=at),)},
     }
 
 

@@ -6,7 +6,7 @@ is worth is proven in tests/unit/formats and tests/e2e).
 
 import hashlib
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from ostiary.domain.decision import AuditEntry
 from ostiary.domain.enrollment import Bound, Credential, Enrollment, InstalledProfile, Purpose
+from ostiary.domain.escrow import Escrow
 from ostiary.domain.policy import Policy
 from ostiary.domain.push_value import decode_push_value
 from ostiary.domain.token import (
@@ -22,25 +23,37 @@ from ostiary.domain.token import (
     Holder,
     RecordId,
     SealedValue,
+    TenantId,
     TokenKind,
     TokenRecord,
 )
 from ostiary.domain.visitor import DeviceIdentity
 from ostiary.formats import plist
+from ostiary.keys.drawn import SystemDraws
+from ostiary.keys.escrow_key import ThreadedEscrowKeys
 from ostiary.ports.meter import NoMeter
 from ostiary.ports.sealer import SealLabel
 from ostiary.ports.storage import DueWake, PushCertificate, WakeStep
 from ostiary.protocol.mdm.checkin import Topic, decode_checkin
-from ostiary.protocol.mdm.connect import decode_connect
+from ostiary.protocol.mdm.connect import CommandUuid, decode_connect
+from ostiary.protocol.mdm.enrollment_profile import EnrollmentUrls
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.secret import Secret
+from ostiary.services.admin_account import AdminAccounts
 from ostiary.services.caller import Caller, Scope
 from ostiary.services.checkin import CheckinService
 from ostiary.services.commands import CommandDesk
 from ostiary.services.connect import CommandChannel
+from ostiary.services.destructive_cap import DestructiveCap
 from ostiary.services.devices import DeviceDesk
+from ostiary.services.enrollment import EnrollmentService
+from ostiary.services.escrow import EscrowDesk, Wish
+from ostiary.services.escrow_due import EscrowWatch
+from ostiary.services.filevault import FileVaultDesk
+from ostiary.services.invitations import InvitationService
 from ostiary.services.network_users import NetworkUsers
 from ostiary.services.reply import Farewell, Media, Reply
+from ostiary.services.secret_reports import SecretReader
 from ostiary.storage import Storage
 
 TOPIC = "com.apple.mgmt.External.6f3a6ae4-0000-4000-8000-000000000001"
@@ -65,6 +78,19 @@ class MovedClock:
         self.moment += timedelta(**duration)
 
 
+class NothingAudited:
+    """For the in-memory twin, which has no reports."""
+
+    async def count_audited(
+        self, tenant: TenantId, verbs: Sequence[str], *, since: datetime, among: int
+    ) -> int:
+        """None."""
+        assert since.tzinfo is not None
+        assert tenant
+        assert verbs
+        return min(0, among)
+
+
 @dataclass
 class House:
     """The services and what a scene may look at."""
@@ -73,22 +99,55 @@ class House:
     storage: Storage
     clock: MovedClock
     sealer: Any
-    policy: Policy = field(default_factory=Policy)
+    policy: Policy = field(default_factory=lambda: Policy(most_destructive_an_hour=10_000))
+    """As it comes, but that a scene may lock and erase as often as it likes."""
     htdigest: Mapping[str, Secret] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        enrollments = self.storage.enrollments
+        enrollments, draws = self.storage.enrollments, SystemDraws()
+        self.enrollment = EnrollmentService(
+            urls=EnrollmentUrls(base="https://mdm.example"),
+            invitations=InvitationService(
+                challenges=self.storage.challenges, sealer=self.sealer, clock=self.clock
+            ),
+            challenges=self.storage.challenges,
+            push_certificates=self.storage.push_certificates,
+            sealer=self.sealer,
+            clock=self.clock,
+        )
         self.checkin = CheckinService(
             enrollments,
             self.sealer,
             self.clock,
             lambda: self.policy,
             network_users=NetworkUsers(self.htdigest),
+            admins=AdminAccounts(self.sealer, draws),
+            make_profile=self.enrollment.return_profile,
         )
+        keys, escrows = ThreadedEscrowKeys(bits=2048), self.storage.escrows
         self.channel = CommandChannel(
-            enrollments, self.sealer, self.clock, lambda: self.policy, NoMeter()
+            enrollments,
+            self.sealer,
+            self.clock,
+            lambda: self.policy,
+            NoMeter(),
+            SecretReader(escrows, keys, self.sealer, self.clock),
+            self.enrollment.return_profile,
         )
-        self.desk = CommandDesk(enrollments, self.sealer, self.clock)
+        self.escrow = EscrowDesk(enrollments, escrows, self.sealer, keys, draws, self.clock)
+        self.filevault = FileVaultDesk(
+            enrollments,
+            escrows,
+            self.sealer,
+            keys,
+            self.clock,
+            urls=EnrollmentUrls(base="https://mdm.example"),
+            sign=None,
+        )
+        self.escrow_watch = EscrowWatch(enrollments, escrows, self.escrow, self.clock)
+        audit = getattr(self.storage, "reports", NothingAudited())
+        cap = DestructiveCap(audit, lambda: self.policy, self.clock)
+        self.desk = CommandDesk(enrollments, self.escrow, self.sealer, draws, self.clock, cap)
         self.devices = DeviceDesk(enrollments, self.clock)
 
     async def hold_topic(self, topic: str = TOPIC) -> None:
@@ -188,6 +247,44 @@ class House:
             raise refused
         return done.uuid
 
+    async def cancel(self, enrollment_id: str, uuid: str) -> None:
+        await self.desk.cancel(EnrollmentId(enrollment_id), CommandUuid(uuid), OPERATOR, "scene")
+
+    async def cancel_live(self, enrollment_id: str) -> None:
+        """Cancel whatever is in the queue."""
+        lines = await self.storage.reports.list_commands(
+            DEFAULT_TENANT, EnrollmentId(enrollment_id), live_only=True, limit=500
+        )
+        for line in lines:
+            await self.cancel(enrollment_id, line.uuid)
+
+    async def change(self, enrollment_id: str, kind: TokenKind, **wish: Any) -> str:
+        """Have a secret changed, as `ostiary token rotate` does; the command's UUID."""
+        wanted = Wish(enrollment_id=EnrollmentId(enrollment_id), kind=kind, **wish)
+        return await self.escrow.change(wanted, OPERATOR)
+
+    async def stands(self, enrollment_id: str, kind: TokenKind) -> Escrow | None:
+        """Where a secret stands."""
+        found = await self.storage.escrows.find(DEFAULT_TENANT, Holder(enrollment_id))
+        return next((one for one in found if one.kind is kind), None)
+
+    async def believed(self, enrollment_id: str, kind: TokenKind) -> list[bytes]:
+        """The values that an operator is shown: the one in force first, then one that may be."""
+        stands = await self.stands(enrollment_id, kind)
+        if stands is None:
+            return []
+        ids = [one for one in (stands.current, stands.candidate) if one is not None]
+        records = [await self.storage.enrollments.load_record(one) for one in ids]
+        return [self.open(record) for record in records if record is not None]
+
+    async def generations(self, enrollment_id: str, kind: TokenKind) -> list[bytes]:
+        """Every value that was ever held of a secret, oldest first."""
+        records = [
+            await self.storage.enrollments.load_record(one.id)
+            for one in await self.history(enrollment_id, kind)
+        ]
+        return [self.open(record) for record in records if record is not None]
+
     async def due(self, within: timedelta = timedelta(0)) -> list[str]:
         """Ids of the channels that would be pushed by then. A claim, so the lease hides them for a moment."""
         claimed = await self.storage.wakes.claim(
@@ -274,6 +371,7 @@ IPHONE = Model("iPhone15,2", "18.1", unlock=True)
 IPAD = Model("iPad13,1", "18.1", unlock=True)
 SHARED_IPAD = Model("iPad13,1", "18.1", unlock=False)
 MAC = Model("Mac14,2", "15.1", unlock=False)
+INTEL_MAC = Model("MacBookPro15,1", "14.5", unlock=False)
 CATALINA = Model("MacBookPro16,1", "10.15.7", unlock=False)
 APPLE_TV = Model("AppleTV14,1", "18.1", unlock=False)
 BYOD_IPHONE = Model("iPhone15,2", "18.1", unlock=False, user_enrollment=True)
@@ -374,6 +472,21 @@ class Device:
             done.append(command["Command"]["RequestType"])
             command = await self.report("Acknowledged", command["CommandUUID"], **keys)
         return done
+
+    async def work_off(self, **answers: dict[str, Any]) -> list[str]:
+        """Acknowledge everything that is queued and follows, with these answers by request type; what it was."""
+        done: list[str] = []
+        for _ in range(20):
+            command = await self.report("Idle")
+            if command is None:
+                return done
+            while command is not None:
+                name = command["Command"]["RequestType"]
+                done.append(name)
+                command = await self.report(
+                    "Acknowledged", command["CommandUUID"], **answers.get(name, {})
+                )
+        raise AssertionError("the commands never end")
 
     async def set_bootstrap(self, value: bytes | None, **keys: Any) -> Reply | Farewell:
         return await self.send("SetBootstrapToken", BootstrapToken=value, **keys)

@@ -10,10 +10,12 @@ from ostiary.domain.pairing import CertificateNotPaired, EnrollmentIsOut
 from ostiary.domain.token import TokenKind, TokenState
 from ostiary.errors import Malformed
 from ostiary.formats import plist
+from ostiary.keys.drawn import SystemDraws
 from ostiary.keys.sealer import open_sealer
 from ostiary.ports.sealer import SealBroken
 from ostiary.protocol.mdm.checkin import NotOnThisChannel, decode_checkin
 from ostiary.secret import Secret
+from ostiary.services.admin_account import AdminAccounts
 from ostiary.services.checkin import CheckinService
 from ostiary.services.network_users import NetworkUsers
 from ostiary.services.reply import Media, Reply
@@ -165,6 +167,8 @@ async def test_a_key_that_is_away_is_an_error_and_never_no_token(house: House) -
         house.clock,
         lambda: house.policy,
         network_users=NetworkUsers({}),
+        admins=AdminAccounts(stranger, SystemDraws()),
+        make_profile=house.enrollment.return_profile,
     )
     body = plist.encode({"MessageType": "GetBootstrapToken", "UDID": mac.id})
     with pytest.raises(SealBroken):
@@ -192,6 +196,7 @@ async def test_a_proven_renewal_keeps_everything(house: House) -> None:
     mac = await house.enrolled(MAC, unlock=b"kept")
     await mac.set_bootstrap(V)
     await mac.token_update(UserID="U-1")
+    assert await mac.drain() == ["UserList"]
     await house.enqueue(mac.id, "ProfileList")
     renewed = await house.renewal_of(mac)
     await renewed.authenticate()
@@ -255,7 +260,7 @@ async def test_newer_macs_get_no_such_setting(house: House) -> None:
     mac = house.device(MAC)
     await mac.authenticate()
     await mac.token_update()
-    assert await mac.drain() == ["DeviceInformation", "SecurityInfo"]
+    assert await mac.drain() == ["DeviceInformation", "SecurityInfo", "UserList"]
 
 
 @pytest.mark.case("BT-22")

@@ -36,7 +36,7 @@ async def lives(device: Device, house: House) -> AsyncIterator[str]:
     yield "Idle"
     await device.report("NotNow", handed["CommandUUID"])
     yield "NotNow"
-    assert len(await device.drain()) == 2
+    assert len(await device.drain()) == 3
     yield "Acknowledged"
     await device.set_bootstrap(b"second")
     yield "SetBootstrapToken again"

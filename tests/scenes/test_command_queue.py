@@ -207,6 +207,7 @@ async def test_each_channel_has_its_own_queue(house: House) -> None:
     """3.4 rule 11; a command for the device is not offered to its user, nor the other way round."""
     mac = await house.enrolled(MAC)
     await mac.token_update(UserID="U-1")
+    assert await mac.drain() == ["UserList"], "who holds a SecureToken now that somebody is there"
     await house.enqueue(mac.id, "ProfileList")
     await house.enqueue(f"{mac.id}:U-1", "CertificateList")
     assert await mac.drain(UserID="U-1") == ["CertificateList"]
@@ -252,7 +253,7 @@ async def test_after_enrolling_again_none_of_the_old_commands_come(house: House)
     await house.enqueue(f"{mac.id}:U-1", "CertificateList")
     await mac.authenticate()
     await mac.token_update()
-    assert await mac.drain() == ["DeviceInformation", "SecurityInfo"]
+    assert await mac.drain() == ["DeviceInformation", "SecurityInfo", "UserList"]
     await mac.token_update(UserID="U-1")
     assert await mac.drain(UserID="U-1") == []
     assert ("ProfileList", "cancelled") in await house.queue(mac.id)

@@ -1,33 +1,42 @@
 """What may be queued, by whom and for whom; and what a command carries when it goes out."""
 
+import re
 from dataclasses import replace
 
 import pytest
 
-from ostiary.domain.enqueueing import (
+from ostiary.domain.enqueueing import CommandUuidTaken
+from ostiary.domain.enrollment import InstalledProfile
+from ostiary.domain.erasing import WayBackMissing
+from ostiary.domain.operator import EnrollmentUnknown
+from ostiary.domain.suitability import (
     AccessRightMissing,
-    AnswerNotKept,
     CommandNotForThisChannel,
     CommandNotForThisEnrollment,
+    CommandNotForThisMac,
     CommandNotForThisPlatform,
-    CommandUuidTaken,
+    NotAwaiting,
     NoUnlockToken,
-    PinMissing,
 )
-from ostiary.domain.enrollment import InstalledProfile
-from ostiary.domain.operator import EnrollmentUnknown
 from ostiary.domain.token import DEFAULT_TENANT, TokenKind, TokenState
 from ostiary.errors import Malformed
 from ostiary.formats import plist
-from ostiary.protocol.mdm.commands import (
-    CommandWithoutRequestType,
-    UnusablePin,
-    UnusableRequestType,
-)
+from ostiary.protocol.mdm.commands import CommandWithoutRequestType, UnusableRequestType
 from ostiary.protocol.mdm.identity import EnrollmentId
+from ostiary.protocol.mdm.lock_commands import UnusablePin
 from ostiary.services.caller import Caller, Scope, ScopeMissing
 from ostiary.services.reply import Reply
-from scenes.house import ALL_F, APPLE_TV, BYOD_IPHONE, IPAD, IPHONE, MAC, OPERATOR, House
+from scenes.house import (
+    ALL_F,
+    APPLE_TV,
+    BYOD_IPHONE,
+    CATALINA,
+    IPAD,
+    IPHONE,
+    MAC,
+    OPERATOR,
+    House,
+)
 
 
 @pytest.mark.case("UT-06")
@@ -183,15 +192,30 @@ async def test_a_broken_raw_command_is_queued_for_nobody(
     assert await phone.report() is None
 
 
-@pytest.mark.parametrize("request_type", ["RotateFileVaultKey", "ActivationLockBypassCode"])
-async def test_a_command_whose_answer_would_be_lost_is_not_sent(
-    house: House, request_type: str
-) -> None:
-    """Promise 1: an acknowledged secret is kept; as long as it cannot be, nobody is asked for it."""
-    mac = await house.enrolled(MAC)
-    with pytest.raises(AnswerNotKept):
-        await house.enqueue(mac.id, request_type)
-    assert await mac.report() is None
+@pytest.mark.case("AA-02", "RL-08")
+async def test_what_a_mac_cannot_do_is_not_queued(house: House) -> None:
+    """escrowed-secrets.md 4.4, 4.8: an Intel Mac, and one that does not wait."""
+    intel, mac = await house.enrolled(CATALINA), await house.enrolled(MAC)
+    for target, request_type, error in (
+        (intel, "SetRecoveryLock", CommandNotForThisMac),
+        (mac, "SetFirmwarePassword", CommandNotForThisMac),
+        (mac, "AccountConfiguration", NotAwaiting),
+    ):
+        with pytest.raises(error):
+            await house.enqueue(target.id, request_type)
+        assert request_type not in dict(await house.queue(target.id))
+
+
+@pytest.mark.case("ER-04")
+async def test_what_a_device_reported_decides_whether_it_can_come_back(house: House) -> None:
+    """escrowed-secrets.md 4.7: an unsupervised iPhone came by no automated enrollment."""
+    phone = await house.enrolled(IPHONE)
+    uuid = await house.enqueue(phone.id, "DeviceInformation", Queries=["IsSupervised"])
+    await phone.report()
+    await phone.report("Acknowledged", uuid, QueryResponses={"IsSupervised": False})
+    with pytest.raises(WayBackMissing):
+        await house.enqueue(phone.id, "EraseDevice", ReturnToService={"Enabled": True})
+    assert "EraseDevice" not in dict(await house.queue(phone.id))
 
 
 @pytest.mark.parametrize(
@@ -214,17 +238,23 @@ async def test_a_destructive_command_is_one_however_it_is_written(house: House) 
         await house.desk.enqueue_raw([EnrollmentId(phone.id)], raw, clerk, pushes=True)
 
 
-async def test_a_mac_is_not_locked_without_a_pin(house: House) -> None:
-    """escrowed-secrets.md 4.6: the person at the lock screen would have nothing to type."""
+@pytest.mark.case("DL-01")
+async def test_a_mac_is_locked_with_six_digits_that_are_kept_before_it_can_fetch_them(
+    house: House,
+) -> None:
+    """escrowed-secrets.md 4.6: else a Mac that locks and falls silent could be opened by nobody."""
     mac, phone = await house.enrolled(MAC), await house.enrolled(IPHONE)
-    with pytest.raises(PinMissing):
-        await house.enqueue(mac.id, "DeviceLock")
-    await house.enqueue(mac.id, "DeviceLock", PIN="123456")
+    await house.enqueue(mac.id, "DeviceLock")
     await house.enqueue(phone.id, "DeviceLock")
-    assert await mac.drain() == await phone.drain() == ["DeviceLock"]
-    raw = plist.encode({"Command": {"RequestType": "DeviceLock"}})
-    await house.desk.enqueue_raw([EnrollmentId(mac.id)], raw, OPERATOR, pushes=True)
-    assert await mac.drain() == ["DeviceLock"], "what somebody wrote by hand is sent as written"
+    (kept,) = await house.history(mac.id, TokenKind.LOCK_PIN)
+    assert kept.size == 6
+    command = await mac.report()
+    assert command is not None
+    assert re.fullmatch("[0-9]{6}", command["Command"]["PIN"])
+    assert await house.history(phone.id, TokenKind.LOCK_PIN) == []
+    command = await phone.report()
+    assert command is not None
+    assert "PIN" not in command["Command"], "an iPhone is opened with its own passcode"
 
 
 @pytest.mark.case("DL-05")

@@ -6,7 +6,6 @@ import pytest
 
 from ostiary.domain.pairing import CertificateNotPaired, EnrollmentIsOut
 from ostiary.errors import Malformed, Refused
-from ostiary.formats import plist
 from ostiary.protocol.mdm.checkin import UnknownMessageType
 from ostiary.services.declarations import (
     DeclarationMissing,
@@ -121,14 +120,12 @@ async def test_declarative_management_begins_after_the_first_token_update(house:
         await mac.send("DeclarativeManagement", Endpoint="tokens")
 
 
-async def test_return_to_service_is_not_wanted_without_a_policy(house: House) -> None:
-    """1.3.8: Enabled is required."""
-    phone = await house.enrolled(IPHONE)
-    reply = await phone.send("ReturnToService")
-    assert isinstance(reply, Reply)
-    inner = plist.read_dict(reply.body).optional_dict("ReturnToService")
-    assert inner is not None
-    assert inner.flag("Enabled", default=True) is False
+async def test_return_to_service_is_for_enrolled_devices(house: House) -> None:
+    """1.3.8, 2.4 row 4; what an enrolled one is told is in test_return_to_service.py."""
+    phone = house.device(IPHONE)
+    await phone.authenticate()
+    with pytest.raises(EnrollmentIsOut):
+        await phone.send("ReturnToService")
 
 
 @pytest.mark.case("CI-22")

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Final
 import typer
 
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
-from ostiary.cli.failure import Exit, Failed
-from ostiary.cli.output import OUTPUT, Form
+from ostiary.cli.failure import Exit, Failed, failure_of_problem, report
+from ostiary.cli.output import OUTPUT, Form, print_list
 from ostiary.cli.push import print_results
+from ostiary.protocol.mdm.lock_commands import Obliteration
 
 _COLUMNS: Final = {
     "id": "ENROLLMENT",
@@ -22,20 +23,38 @@ _COLUMNS: Final = {
 }
 
 
+_TRIED: Final = {
+    "id": "ENROLLMENT",
+    "would_be_queued": "WOULD BE QUEUED",
+    "name": "NAME",
+    "serial": "SERIAL",
+    "model": "MODEL",
+    "last_seen": "LAST SEEN",
+    "error": "WHY NOT",
+}
+
+
 class Word(StrEnum):
     """Commands that have a name of their own here."""
 
     DEVICE_INFORMATION = "device-information"
     SECURITY_INFO = "security-info"
+    USER_LIST = "user-list"
     DEVICE_LOCK = "device-lock"
+    ERASE_DEVICE = "erase-device"
     CLEAR_PASSCODE = "clear-passcode"
+    UNLOCK_USER_ACCOUNT = "unlock-user-account"
     INSTALL_PROFILE = "install-profile"
     REMOVE_PROFILE = "remove-profile"
+    ALLOW_ACTIVATION_LOCK = "allow-activation-lock"
+    LOM_SETUP_REQUEST = "lom-setup-request"
+    ACCOUNT_CONFIGURATION = "account-configuration"
 
 
 _BY_PLAIN: Final = MappingProxyType({word.replace("-", ""): word for word in Word})
 _RESEMBLANCE: Final = 0.7
-_TAKES_ARGUMENT: Final = (Word.INSTALL_PROFILE, Word.REMOVE_PROFILE)
+_TAKES_ARGUMENT: Final = (Word.INSTALL_PROFILE, Word.REMOVE_PROFILE, Word.UNLOCK_USER_ACCOUNT)
+_COMING_BACK: Final = frozenset({"keep_apps", "wifi_profile", "mdm_profile"})
 
 
 def enqueue(
@@ -52,26 +71,120 @@ def enqueue(
         typer.Option(help="A command as a property list.", exists=True, dir_okay=False),
     ] = None,
     pin: Annotated[
-        str | None, typer.Option(help="Six digits, for device-lock of a Mac.", envvar="OSTIARY_PIN")
+        str | None,
+        typer.Option(
+            help="Six digits, for device-lock of a Mac and erase-device of an Intel Mac; drawn if left out, and kept.",
+            envvar="OSTIARY_PIN",
+        ),
     ] = None,
     message: Annotated[str | None, typer.Option(help="What a locked device shows.")] = None,
     phone: Annotated[str | None, typer.Option(help="A number that a locked device shows.")] = None,
+    obliteration: Annotated[
+        Obliteration | None,
+        typer.Option(help="erase-device: what a Mac does where erasing its keys alone fails."),
+    ] = None,
+    preserve_data_plan: Annotated[
+        bool,
+        typer.Option("--preserve-data-plan", help="erase-device: keep the cellular plan."),
+    ] = False,
+    disallow_proximity_setup: Annotated[
+        bool,
+        typer.Option(
+            "--disallow-proximity-setup",
+            help="erase-device: no setting up from a device that lies beside it.",
+        ),
+    ] = False,
+    return_to_service: Annotated[
+        bool,
+        typer.Option(
+            "--return-to-service",
+            help="erase-device: come back enrolled by itself: iOS 17, tvOS 18, visionOS 26.",
+        ),
+    ] = False,
+    keep_apps: Annotated[
+        bool,
+        typer.Option(
+            "--keep-apps",
+            help="erase-device, with --return-to-service, iOS and visionOS 26: needs the device's bootstrap token.",
+        ),
+    ] = False,
+    wifi_profile: Annotated[
+        Path | None,
+        typer.Option(
+            help="erase-device: to come back over Wi-Fi, with --return-to-service.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    mdm_profile: Annotated[
+        Path | None,
+        typer.Option(
+            help="erase-device: to come back with, in place of the one that is made when the command goes out.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     no_push: Annotated[bool, typer.Option("--no-push", help="Do not wake the devices.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Say for each device whether it would be queued; queue nothing."
+        ),
+    ] = False,
+    confirm: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="For a destructive command beyond the hourly cap: how many devices it is for.",
+        ),
+    ] = None,
     output: Annotated[Form, OUTPUT] = Form.TABLE,
 ) -> None:
     """Queue a command for devices, and wake them.
 
-    Commands: device-information, security-info, device-lock, clear-passcode, install-profile FILE,
-    remove-profile IDENTIFIER; any other with --plist FILE. Exit code 0: queued for all; 3: for some;
-    the first error's: for none.
+    Commands: device-information, security-info, user-list (who has an account, on a Mac who holds a SecureToken),
+    device-lock, erase-device, clear-passcode, unlock-user-account NAME (a Mac's account after too many failed
+    logins), install-profile FILE, remove-profile IDENTIFIER, allow-activation-lock (the user may lock the device with an
+    account of his own: after its bypass code was fetched, not before), lom-setup-request (where a Mac's lights-out
+    controller listens), account-configuration (the administrator account that policy names, for a Mac that waits in Setup
+    Assistant); any other with --plist FILE. What a device cannot do is refused with the reason, and nothing is queued
+    for it. Commands that set a password are `ostiary token rotate`, so that the password is kept. Exit code 0: queued
+    for all; 3: for some; the first error's: for none.
 
     Example: ostiary enqueue 4C0E7700-… 4C0E7701-… install-profile wifi.mobileconfig
     """
+    erasing: dict[str, Any] = {
+        "obliteration": obliteration,
+        "preserve_data_plan": preserve_data_plan,
+        "disallow_proximity_setup": disallow_proximity_setup,
+        "return_to_service": return_to_service,
+        "keep_apps": keep_apps,
+        "wifi_profile": wifi_profile,
+        "mdm_profile": mdm_profile,
+    }
     content = _ask(words, plist) | {"pin": pin, "message": message, "phone": phone}
+    content |= _erasing(erasing, content.get("command")) | {"confirm": confirm}
+    if dry_run:
+        tried = ask(data, "POST", "/commands", content=content | {"dry_run": True})
+        raise typer.Exit(_print_tried(tried, output))
     enqueued = ask(data, "POST", "/commands", content=content | {"push": not no_push})
     common = {"uuid": enqueued["uuid"], "request_type": enqueued["request_type"]}
     results = [result | common for result in enqueued["results"]]
     raise typer.Exit(print_results(results, _COLUMNS, output))
+
+
+def _print_tried(tried: dict[str, Any], form: Form) -> int:
+    """Each device with what would become of it; the same exit code as if it had been done."""
+    print_list(tried["results"], _TRIED, form)
+    refused = [result for result in tried["results"] if result["error"]]
+    if (whole := tried["whole"])["error"]:
+        failure = failure_of_problem({"detail": whole["error"], **whole})
+        report(failure)
+        return failure.exit_code
+    if not refused:
+        return Exit.FINE
+    some = len(refused) < len(tried["results"])
+    return Exit.PARTLY_DONE if some else failure_of_problem(refused[0]).exit_code
 
 
 def _ask(words: list[str], plist: Path | None) -> dict[str, Any]:
@@ -88,6 +201,28 @@ def _ask(words: list[str], plist: Path | None) -> dict[str, Any]:
             Exit.USAGE,
         )
     return {"ids": words[:at]} | _command(Word(words[at]), words[at + 1 :])
+
+
+def _erasing(options: dict[str, Any], command: str | None) -> dict[str, Any]:
+    """The options of erase-device that were given, files read; beside another command they would be forgotten."""
+    given = {name: value for name, value in options.items() if value}
+    written = [f"--{name.replace('_', '-')}" for name in given]
+    if given and command != Word.ERASE_DEVICE:
+        raise Failed(
+            f"{', '.join(written)}: only erase-device takes that; nothing was queued",
+            "Leave it out, or ask for erase-device.",
+            Exit.USAGE,
+        )
+    if "return_to_service" not in given and not _COMING_BACK.isdisjoint(given):
+        raise Failed(
+            "a device that is erased for good keeps neither profile nor apps; nothing was queued",
+            "Add --return-to-service.",
+            Exit.USAGE,
+        )
+    return {
+        name: base64.b64encode(_read(value)).decode() if isinstance(value, Path) else value
+        for name, value in given.items()
+    }
 
 
 def _refuse_second_command(words: list[str]) -> None:
@@ -127,6 +262,8 @@ def _command(word: Word, rest: list[str]) -> dict[str, Any]:
             return {"command": word, "profile": base64.b64encode(_read(Path(rest[0]))).decode()}
         case Word.REMOVE_PROFILE:
             return {"command": word, "identifier": rest[0]}
+        case Word.UNLOCK_USER_ACCOUNT:
+            return {"command": word, "name": rest[0]}
         case _:
             return {"command": word}
 

@@ -14,8 +14,10 @@ from ostiary.cli import (
     doctor,
     enqueue,
     enroll,
+    filevault,
     identity,
     init,
+    lights_out,
     migrate,
     policy,
     push,
@@ -47,10 +49,12 @@ app.command("doctor")(doctor.doctor)
 app.command("migrate")(migrate.migrate)
 app.command("enqueue")(enqueue.enqueue)
 app.command("push")(push.push)
+app.command("lights-out")(lights_out.lights_out)
 app.add_typer(device.app, name="device")
 app.add_typer(identity.app, name="identity")
 app.add_typer(queue.app, name="queue")
 app.add_typer(token.app, name="token")
+app.add_typer(filevault.app, name="filevault")
 app.add_typer(enroll.app, name="enroll")
 app.add_typer(apns.app, name="apns")
 app.add_typer(policy.app, name="policy")

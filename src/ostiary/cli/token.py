@@ -1,15 +1,24 @@
-"""`ostiary token`: the ledger of tokens, without any value."""
+"""`ostiary token`: the ledger of tokens, without any value; its other half is in token_secrets.py."""
 
 from typing import Annotated, Final
 
 import typer
 
+from ostiary.cli import token_changes, token_secrets
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask_all
 from ostiary.cli.output import OUTPUT, Form, print_list
 
 app = typer.Typer(
     help="Every token's life: what is held, since when, and why.", no_args_is_help=True
 )
+
+app.command("health")(token_secrets.health)
+app.command("escrow")(token_secrets.escrow)
+app.command("reveal")(token_secrets.reveal)
+app.command("rotate")(token_changes.rotate)
+app.command("set")(token_changes.set_value)
+app.command("clear")(token_changes.clear)
+app.command("verify")(token_changes.verify)
 
 _LIST: Final = {
     "holder": "HOLDER",

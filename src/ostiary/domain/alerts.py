@@ -2,6 +2,7 @@
 
 from ostiary.domain.decision import Alert
 from ostiary.domain.enrollment import Enrollment
+from ostiary.domain.escrow import Escrow
 from ostiary.domain.token import Fingerprint, Holder, TenantId, TokenKind
 from ostiary.protocol.mdm.checkin import Topic
 from ostiary.protocol.mdm.connect import ErrorLink
@@ -121,4 +122,62 @@ def too_many_users(device: Enrollment, most: int) -> Alert:
         sentence=f"The device has {most} user channels, and another user was not taken under management. If these "
         "are real people, allow more with `ostiary policy set most_user_channels`; otherwise find out who "
         "holds this device's certificate.",
+    )
+
+
+def destructive_withheld(device: Enrollment, request_type: str, why: str) -> Alert:
+    """A destructive command did not leave: its target is not any more what it was when it was queued."""
+    return Alert(
+        tenant=device.tenant,
+        subject=device.id,
+        kind="destructive-withheld",
+        sentence=f"{request_type} was cancelled instead of handed out: {why}. Look at `ostiary device show {device.id}`; if "
+        "it is still meant, queue it again.",
+    )
+
+
+def secret_uncertain(device: Enrollment, escrow: Escrow) -> Alert:
+    """Nobody knows which of two values a device holds. (escrowed-secrets.md 4.0.3 rows 7b, 9)"""
+    return Alert(
+        tenant=device.tenant,
+        subject=device.id,
+        kind=f"{escrow.kind}-uncertain",
+        sentence=f"Which {escrow.kind} is in force on this device is not known: {escrow.trouble}. Every value that may "
+        f"be is kept: `ostiary token escrow {device.id}` lists them, the likeliest first.",
+    )
+
+
+def envelope_unreadable(device: Enrollment) -> Alert:
+    """A FileVault recovery key came that no key of ours opens. (FV-03)"""
+    return Alert(
+        tenant=device.tenant,
+        subject=device.id,
+        kind="filevault-envelope-unreadable",
+        sentence="The Mac sent a FileVault recovery key that no escrow key of ours opens. It is kept as it came, and the "
+        "key known before is kept too. Look whether another server's FileVault profile is installed; then send "
+        f"ours and rotate: `ostiary token rotate {device.id} filevault-key`.",
+    )
+
+
+def bootstrap_suspect(device: Enrollment, said: str) -> Alert:
+    """The Mac could not use its bootstrap token. (BT-21)"""
+    return Alert(
+        tenant=device.tenant,
+        subject=device.id,
+        kind="bootstrap-suspect",
+        sentence=f"The Mac says that erasing all content and settings would fail ({said}). The bootstrap token that is "
+        "held is kept; have it escrowed anew: `sudo profiles install -type bootstraptoken` at the Mac.",
+    )
+
+
+def bootstrap_read(device: Enrollment, why: str) -> Alert:
+    """A bootstrap token was fetched when nothing explains it. (design.md 5, users.md 1G)"""
+    return Alert(
+        tenant=device.tenant,
+        subject=device.id,
+        kind="bootstrap-token-read",
+        sentence=f"The bootstrap token of this device was fetched {why}. Devices fetch it when a user logs in who needs a "
+        "SecureToken, for an update, or before an erase. If nobody at the device can explain it, somebody may have its "
+        "certificate, or a signed request out of a log: have the token replaced (`sudo profiles install -type "
+        f"bootstraptoken` at the Mac) and the identity renewed (`ostiary identity renew {device.id}`).",
     )

@@ -1,6 +1,6 @@
 """What a decision about a device's message comes to, before anybody speaks HTTP."""
 
-from ostiary.domain.command import LiveCommand
+from ostiary.domain.command import LiveCommand, Reference
 from ostiary.domain.token import RecordId, TokenRecord
 from ostiary.errors import OstiaryError
 from ostiary.values import dataclass
@@ -33,10 +33,12 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class HandOut:
-    """One command for the device; `unlock` names the record whose value fills the command's reference."""
+    """One command for the device, and for each of its references the record whose value fills it."""
 
     command: LiveCommand
-    unlock: RecordId | None
+    fills: tuple[tuple[Reference, RecordId], ...] = ()
+    with_profile: bool = False
+    """The enrollment profile that was made for this hand-out goes along."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from ostiary.domain.enrollment import (
     Standing,
     State,
 )
+from ostiary.domain.escrow_lifecycle import Cause, relationship_ended
 from ostiary.domain.ledger import identity_record, retire
 from ostiary.domain.pairing import require_paired
 from ostiary.domain.token import TokenKind
@@ -95,7 +96,7 @@ def apply_authenticate(seen: Snapshot, arrival: Arrival) -> Change[AuthenticateA
             return Change(at=now, answer=device)
         if not seen.topic_is_held and device.topic != message.topic:
             return _refuse_topic(arrival)
-        return _again(device, arrival)
+        return _again(seen, device, arrival)
     if not seen.topic_is_held:
         return _refuse_topic(arrival)
     _require_invited(seen.credential, message)
@@ -231,7 +232,7 @@ def _first_proof(credential: Credential | None, message: Authenticate) -> Proof:
     )
 
 
-def _again(device: Enrollment, arrival: Arrival) -> Change[AuthenticateAnswer]:
+def _again(seen: Snapshot, device: Enrollment, arrival: Arrival) -> Change[AuthenticateAnswer]:
     """The certificate that is bound here authenticates again."""
     message, now = arrival.message, arrival.now
     renews = device.renewing_fingerprint == arrival.identity.fingerprint
@@ -239,14 +240,14 @@ def _again(device: Enrollment, arrival: Arrival) -> Change[AuthenticateAnswer]:
         # A retry of the same installation: what came since the first try stays.
         row = replace(device, facts=message.facts, topic=message.topic)
         return Change(at=now, answer=Accepted(), rows=(row,), seen=row.key)
-    return _start_over(device, arrival, device.proof)
+    return _start_over(seen, device, arrival, device.proof)
 
 
 def _take_over(
     seen: Snapshot, current: Enrollment, arrival: Arrival, proof: Proof
 ) -> Change[AuthenticateAnswer]:
     """Another certificate takes an enrollment's place: proven, vouched for, or nobody live to protect."""
-    begun = _start_over(current, arrival, proof)
+    begun = _start_over(seen, current, arrival, proof)
     (row,) = begun.rows
     profile = seen.credential.profile if seen.credential else None
     row = replace(row, accepted_fingerprint=None, profile=profile)
@@ -266,7 +267,9 @@ def _take_over(
     return taken if proof is Proof.FIRST_USE else join(turn_away(seen, arrival.now), taken)
 
 
-def _start_over(device: Enrollment, arrival: Arrival, proof: Proof) -> Change[AuthenticateAnswer]:
+def _start_over(
+    seen: Snapshot, device: Enrollment, arrival: Arrival, proof: Proof
+) -> Change[AuthenticateAnswer]:
     """Cause C, E or the beginning of D: old tokens to history, old commands cancelled, users out. (2.3)"""
     message, now = arrival.message, arrival.now
     cause = "the device enrolled again"
@@ -291,7 +294,7 @@ def _start_over(device: Enrollment, arrival: Arrival, proof: Proof) -> Change[Au
         session=None,
         token_updates=0,
     )
-    return Change(
+    begun: Change[AuthenticateAnswer] = Change(
         at=now,
         answer=Accepted(),
         rows=(row,),
@@ -301,6 +304,9 @@ def _start_over(device: Enrollment, arrival: Arrival, proof: Proof) -> Change[Au
         drop_wakes=(row.key,),
         seen=row.key,
     )
+    if device.standing is not Standing.CURRENT:
+        return begun
+    return relationship_ended(seen.escrows, row, Cause.ENROLLED_AGAIN, now).into(begun)
 
 
 def _renew(current: Enrollment, arrival: Arrival) -> Change[AuthenticateAnswer]:

@@ -4,9 +4,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from ostiary.domain.answer import Accepted, Goodbye
-from ostiary.domain.contest import contends, join, newcomer_wins
+from ostiary.domain.contest import contends, join, newcomer_wins, taken_over
 from ostiary.domain.decision import CancelCommands, Change, DisableUsers, Snapshot
 from ostiary.domain.enrollment import Enrollment, Standing, State
+from ostiary.domain.escrow_lifecycle import Cause, relationship_ended
 from ostiary.domain.pairing import require_paired
 from ostiary.domain.visitor import DeviceIdentity
 from ostiary.protocol.mdm.checkin import CheckOut
@@ -41,11 +42,13 @@ def apply_check_out(
         drop_wakes=(row.key,),
         seen=row.key,
     )
+    if device.standing is Standing.CURRENT:
+        gone = relationship_ended(seen.escrows, device, Cause.CHECKED_OUT, now).into(gone)
     newcomer = _only_contender(seen, device)
     if newcomer is None:
         return gone
     won = newcomer_wins(row, newcomer, now, how="the other side checked out", proof=newcomer.proof)
-    return replace(join(won, replace(gone, rows=())), seen=None)
+    return replace(join(taken_over(seen, won, now), replace(gone, rows=())), seen=None)
 
 
 def _only_contender(seen: Snapshot, device: Enrollment) -> Enrollment | None:

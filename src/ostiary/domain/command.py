@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
-from ostiary.domain.token import SealedValue
+from ostiary.domain.token import RecordId, SealedValue, TokenKind
 from ostiary.protocol.mdm.connect import CommandUuid
 from ostiary.values import dataclass
 
@@ -29,10 +29,24 @@ class Priority(IntEnum):
     """DeviceConfigured, UserConfigured: only once nothing else is left to send."""
 
 
-class TokenReference(StrEnum):
-    """A hole in a queued command, filled at hand-out with the latest value of a token. (escrowed-secrets.md 4.0.2)"""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A hole in a queued command, filled at hand-out with the value of a token. (escrowed-secrets.md 4.0.2 rule 6)
 
-    LATEST_UNLOCK = "latest-unlock"
+    *Pinned* names one generation: a command that goes out twice says the same twice. *Latest*, without a record, is
+    whatever is current at hand-out; a hole that is `optional` stays away where nothing is.
+    """
+
+    key: str
+    """Where in the command, keys separated by a slash: `NewPassword`, `ReturnToService/BootstrapToken`."""
+    kind: TokenKind
+    record_id: RecordId | None = None
+    optional: bool = False
+
+    @property
+    def is_minted(self) -> bool:
+        """Whether what goes there is made at hand-out, each time anew: an enrollment profile. (4.7 rule 7)"""
+        return self.kind is TokenKind.ENROLLMENT_CHALLENGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +62,7 @@ class LiveCommand:
     request_type: str
     priority: Priority
     payload: SealedValue
-    reference: TokenReference | None
+    references: tuple[Reference, ...]
     state: CommandState
     queued_at: datetime
     source: str

@@ -1,30 +1,57 @@
 """One command queue per channel: what a report does to it, and which command goes out next. (3.3 to 3.6)"""
 
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
+from enum import Enum
 
 from ostiary.domain import alerts, wake
 from ostiary.domain.answer import Accepted, Declined, Goodbye, HandOut
+from ostiary.domain.auto_admin import guid_told
+from ostiary.domain.bad_news import bad_news
+from ostiary.domain.bypass_codes import code_wanted
 from ostiary.domain.command import (
     ClosedCommand,
     CommandState,
     LiveCommand,
     Priority,
-    TokenReference,
+    Reference,
 )
 from ostiary.domain.decision import Alert, Change, CommandMove, Snapshot, Wake
 from ostiary.domain.enrollment import Enrollment
+from ostiary.domain.escrow_booking import (
+    Told,
+    book_cancelled,
+    book_hand_out,
+    book_report,
+    book_stray,
+)
+from ostiary.domain.facts import Fact, FactSheet, SheetName
 from ostiary.domain.first_commands import (
     DEVICE_CONFIGURED,
     DEVICE_INFORMATION,
     USER_CONFIGURED,
 )
+from ostiary.domain.last_look import Look, comes_back_by_profile, why_not_now
+from ostiary.domain.ledger import SealedToken
 from ostiary.domain.pairing import require_paired, rolled_back
-from ostiary.domain.token import KeyedDigest, TokenPointer, TokenProof, TokenState, TokenStep
+from ostiary.domain.token import (
+    KeyedDigest,
+    RecordId,
+    TokenPointer,
+    TokenProof,
+    TokenState,
+    TokenStep,
+)
 from ostiary.domain.user_login import require_session
 from ostiary.domain.visitor import DeviceIdentity
 from ostiary.protocol.mdm.connect import ConnectReport, Status
-from ostiary.protocol.mdm.device_information import decode_device_information, learn
+from ostiary.protocol.mdm.device_information import (
+    decode_device_information,
+    learn,
+    learn_hardware,
+)
 from ostiary.values import dataclass
 
 ReportAnswer = Accepted | Declined | Goodbye | HandOut
@@ -41,6 +68,12 @@ class Report:
     identity: DeviceIdentity
     auth_token: KeyedDigest | None
     result: str
+    brought: tuple[SealedToken, ...]
+    """Secrets that the report carries, sealed."""
+    sheet: tuple[SheetName, Mapping[str, Fact]] | None
+    """What the device reports of itself, where this report is one that tells."""
+    look: Look | None = None
+    """Once it is known that a destructive command is about to leave."""
     now: datetime
 
 
@@ -52,6 +85,7 @@ def apply_report(seen: Snapshot, report: Report) -> Change[ReportAnswer]:
 
     Raises:
         CertificateNotPaired, CertificateSuperseded: never answered 401.
+        TargetNotLookedAt: ask again with a look.
     """
     message, now = report.message, report.now
     device = require_paired(seen, report.identity, message.channel)
@@ -64,7 +98,8 @@ def apply_report(seen: Snapshot, report: Report) -> Change[ReportAnswer]:
     if message.channel.is_user_channel and not require_session(channel, report.auth_token):
         return Change(at=now, answer=Declined())
     booked = _proving_push(seen, channel, _book(seen, channel, report))
-    served = _hand_out(seen, channel, report, booked)
+    booked = _booking_secrets(seen, device, channel, report, booked)
+    served = _hand_out(_as_booked(seen, booked), channel, report, booked)
     base = rolled_back(seen, device)
     if base is device:
         return served
@@ -82,6 +117,37 @@ def _proving_push(
         return booked
     proof = TokenProof(record_id=channel.push.record_id, proven_by="the device came after a push")
     return replace(booked, proofs=(*booked.proofs, proof))
+
+
+def _booking_secrets(
+    seen: Snapshot,
+    device: Enrollment,
+    channel: Enrollment,
+    report: Report,
+    booked: Change[ReportAnswer],
+) -> Change[ReportAnswer]:
+    """What the report means for escrowed secrets, and the facts that it tells; nothing for most."""
+    if channel.is_user_channel or report.message.status is Status.IDLE:
+        return booked
+    told = Told(
+        message=report.message, identity=report.identity, brought=report.brought, now=report.now
+    )
+    command = seen.reported
+    if command is None:
+        stray = report.brought and seen.reported_is_closed
+        return book_stray(seen, device, told).into(booked) if stray else booked
+    if seen.escrows or report.brought or report.sheet is not None:
+        booked = book_report(seen, device, command, told).into(booked)
+    if report.sheet is None or report.message.status is not Status.ACKNOWLEDGED:
+        return booked
+    name, facts = report.sheet
+    before = next((one.facts for one in seen.facts if one.name is name), {})
+    if name is SheetName.DEVICE:
+        # A report answers only what it was asked.
+        facts = learn_hardware(before, facts)
+    sheet = FactSheet(enrollment_key=device.key, name=name, facts=facts, reported_at=report.now)
+    booked = guid_told(_as_booked(seen, booked), sheet).into(replace(booked, facts=(sheet,)))
+    return code_wanted(seen, device, sheet).into(booked)
 
 
 def _book(seen: Snapshot, channel: Enrollment, report: Report) -> Change[ReportAnswer]:
@@ -109,7 +175,11 @@ def _book(seen: Snapshot, channel: Enrollment, report: Report) -> Change[ReportA
 def _done(
     nothing: Change[ReportAnswer], channel: Enrollment, command: LiveCommand, report: Report
 ) -> Change[ReportAnswer]:
-    closed = replace(nothing, close=(_close(command, CommandState.DONE, report),))
+    closed = replace(
+        nothing,
+        close=(_close(command, CommandState.DONE, report),),
+        alerts=bad_news(channel, command.request_type, report.message.result),
+    )
     if command.request_type == DEVICE_INFORMATION and not channel.is_user_channel:
         return replace(closed, rows=_learned(channel, report))
     if command.request_type in _RELEASES and channel.awaiting:
@@ -178,38 +248,144 @@ def _hand_out(
 ) -> Change[ReportAnswer]:
     """The next command in turn, or the end of the session."""
     now = report.now
-    command = _next(seen, report)
-    if command is None:
-        return _end_session(seen, channel, report, booked)
+    for command in _in_turn(seen, report):
+        match _readiness(seen, command):
+            case Readiness.READY:
+                why = why_not_now(seen, channel, command, report.look, now)
+                if why is None:
+                    return _handed_out(seen, channel, command, now, booked)
+                booked = _withheld(seen, channel, command, now, booked, why)
+            case Readiness.WAITS:
+                continue
+            case Readiness.NEVER:
+                why = "the secret that it refers to is not held any more"
+                booked = _given_up(seen, channel, command, now, booked, why)
+        seen = _as_booked(seen, booked)
+    return _end_session(seen, channel, report, booked)
+
+
+def _handed_out(
+    seen: Snapshot,
+    channel: Enrollment,
+    command: LiveCommand,
+    now: datetime,
+    booked: Change[ReportAnswer],
+) -> Change[ReportAnswer]:
     moved = CommandMove(
         uuid=command.uuid, to=CommandState.SENT, sent_at=now, hand_outs=command.hand_outs + 1
     )
     later = wake.in_session(channel.key, now, seen.wake)
-    needs_unlock = command.reference is TokenReference.LATEST_UNLOCK and channel.unlock is not None
-    return replace(
+    served = replace(
         booked,
         answer=HandOut(
-            command, channel.unlock.record_id if needs_unlock and channel.unlock else None
+            command,
+            _fills(seen, command),
+            with_profile=comes_back_by_profile(seen, seen.device or channel, command),
         ),
         moves=(*booked.moves, moved),
         wakes=(later,) if later is not None else (),
     )
+    return book_hand_out(seen, command, now).into(served) if seen.escrows else served
 
 
-def _next(seen: Snapshot, report: Report) -> LiveCommand | None:
+class Readiness(Enum):
+    """Whether a command can go out now."""
+
+    READY = "ready"
+    WAITS = "waits"
+    """For a value that another command is about to bring. (AL-03)"""
+    NEVER = "never"
+    """What it refers to is gone."""
+
+
+def _readiness(seen: Snapshot, command: LiveCommand) -> Readiness:
+    for reference in command.references:
+        if reference.optional or reference.is_minted or _filler(seen, reference) is not None:
+            continue
+        asked = seen.escrow(reference.kind)
+        is_coming = asked is not None and asked.state.is_unresolved
+        return Readiness.WAITS if is_coming else Readiness.NEVER
+    return Readiness.READY
+
+
+def _given_up(
+    seen: Snapshot,
+    channel: Enrollment,
+    command: LiveCommand,
+    now: datetime,
+    booked: Change[ReportAnswer],
+    why: str,
+) -> Change[ReportAnswer]:
+    """Nothing can be handed out without what the command refers to; it must not stand before the others for ever."""
+    closed = ClosedCommand(
+        uuid=command.uuid,
+        enrollment_key=command.enrollment_key,
+        request_type=command.request_type,
+        state=CommandState.CANCELLED,
+        queued_at=command.queued_at,
+        closed_at=now,
+        source=command.source,
+        result=json.dumps({"cause": why}),
+        hand_outs=command.hand_outs,
+    )
+    news = book_cancelled(seen, seen.device or channel, command, why, now)
+    return news.into(replace(booked, close=(*booked.close, closed)))
+
+
+def _withheld(
+    seen: Snapshot,
+    channel: Enrollment,
+    command: LiveCommand,
+    now: datetime,
+    booked: Change[ReportAnswer],
+    why: str,
+) -> Change[ReportAnswer]:
+    """A destructive command whose target is not any more what it was: closed, and somebody is told."""
+    closed = _given_up(seen, channel, command, now, booked, why)
+    told = alerts.destructive_withheld(seen.device or channel, command.request_type, why)
+    return replace(closed, alerts=(*closed.alerts, told))
+
+
+def _as_booked(seen: Snapshot, booked: Change[ReportAnswer]) -> Snapshot:
+    """What the next command is handed out upon: a report may just have moved a secret that it refers to."""
+    if not booked.escrows:
+        return seen
+    moved = {one.kind for one in booked.escrows}
+    kept = (one for one in seen.escrows if one.kind not in moved)
+    return replace(seen, escrows=(*kept, *booked.escrows))
+
+
+def _fills(seen: Snapshot, command: LiveCommand) -> tuple[tuple[Reference, RecordId], ...]:
+    """The record for each hole of a command: the pinned one, or whatever is current now. (4.0.2 rule 6)"""
+    found = ((reference, _filler(seen, reference)) for reference in command.references)
+    return tuple(
+        (reference, record) for reference, record in found if record is not None and reference.key
+    )
+
+
+def _filler(seen: Snapshot, reference: Reference) -> RecordId | None:
+    if reference.record_id is not None or seen.device is None:
+        return reference.record_id
+    if (pointer := seen.device.pointer(reference.kind)) is not None:
+        return pointer.record_id
+    held = seen.escrow(reference.kind)
+    return held.current if held is not None else None
+
+
+def _in_turn(seen: Snapshot, report: Report) -> Iterator[LiveCommand]:
     message = report.message
     if message.user_configuration:
         # No account exists yet, so every command would be NotNow; an empty body ends the exchange. (3.6)
-        return None
+        return
     if message.status is Status.IDLE:
-        return seen.queue[0] if seen.queue else None
+        yield from seen.queue
+        return
     deferred_left = seen.has_deferred or _defers(seen, report)
     for command in seen.queue:
         is_sent = command.state is CommandState.SENT
         if command.priority is Priority.RELEASE and deferred_left and not is_sent:
             continue  # a waiting device is let go only when nothing is left to send
-        return command
-    return None
+        yield command
 
 
 def _defers(seen: Snapshot, report: Report) -> bool:
@@ -219,7 +395,9 @@ def _defers(seen: Snapshot, report: Report) -> bool:
 def _end_session(
     seen: Snapshot, channel: Enrollment, report: Report, booked: Change[ReportAnswer]
 ) -> Change[ReportAnswer]:
-    """Nothing more to send now: forget the wake, or plan one for what was deferred. (3.4 rule 5)"""
+    """Nothing more to send now: forget the wake, or plan one for what was deferred or asked meanwhile. (3.4 rule 5)"""
+    if booked.enqueue:
+        return replace(booked, wakes=(wake.debounced(channel.key, report.now, None),))
     work_left = (
         _defers(seen, report) or seen.queue or (seen.has_deferred and not booked.lift_deferred)
     )

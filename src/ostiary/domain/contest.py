@@ -15,7 +15,8 @@ from ostiary.domain.decision import (
     Wake,
 )
 from ostiary.domain.enrollment import Enrollment, Proof, Standing, State
-from ostiary.domain.ledger import retire
+from ostiary.domain.escrow_lifecycle import Cause, relationship_ended
+from ostiary.domain.ledger import last_steps, retire
 from ostiary.domain.policy import Policy
 from ostiary.domain.token import TokenKind
 
@@ -57,6 +58,7 @@ def settling(
             return join(asked, rule(_with_newcomer(seen, asked)))
         else:
             return rule(seen)
+        won = taken_over(seen, won, now)
         return join(won, rule(_as_won(seen, won)))
 
     return settled
@@ -80,7 +82,10 @@ def _as_won(seen: Snapshot, won: Change[None]) -> Snapshot:
     (*_, current) = won.rows
     settled = {row.key for row in won.rows}
     others = (row for row in seen.relationships if row.key not in settled)
-    return replace(_with_newcomer(seen, won), relationships=(current, *others))
+    moved = {one.kind for one in won.escrows}
+    escrows = (*(one for one in seen.escrows if one.kind not in moved), *won.escrows)
+    shown = _with_newcomer(seen, won)
+    return replace(shown, relationships=(current, *others), escrows=escrows)
 
 
 def _with_newcomer(seen: Snapshot, change: Change[None]) -> Snapshot:
@@ -158,6 +163,12 @@ def newcomer_wins(
     )
 
 
+def taken_over(seen: Snapshot, won: Change[None], now: datetime) -> Change[None]:
+    """The same, with what it means for the secrets of the device id: nobody proved that it is the same device."""
+    (*_, current) = won.rows
+    return relationship_ended(seen.escrows, current, Cause.ENROLLED_AGAIN, now).into(won)
+
+
 def turn_away(seen: Snapshot, now: datetime) -> Change[None]:
     """End every newcomer's side: proof, or an operator, has spoken for somebody else."""
     turned: Change[None] = Change(at=now, answer=None)
@@ -198,6 +209,7 @@ def join(first: Change[None], then: Change[AnswerT]) -> Change[AnswerT]:
     Only what this module makes comes first, so single-valued parts do not collide.
     """
     later = {row.key for row in then.rows}
+    moved = {one.kind for one in then.escrows}
     return replace(
         then,
         rows=(*(row for row in first.rows if row.key not in later), *then.rows),
@@ -205,9 +217,11 @@ def join(first: Change[None], then: Change[AnswerT]) -> Change[AnswerT]:
         bind=(*first.bind, *then.bind),
         disable_users=(*first.disable_users, *then.disable_users),
         cancel=(*first.cancel, *then.cancel),
-        steps=(*first.steps, *then.steps),
+        steps=last_steps((*first.steps, *then.steps)),
         records=(*first.records, *then.records),
         wakes=(*first.wakes, *then.wakes),
         drop_wakes=(*first.drop_wakes, *then.drop_wakes),
         alerts=(*first.alerts, *then.alerts),
+        escrows=(*(one for one in first.escrows if one.kind not in moved), *then.escrows),
+        proofs=(*first.proofs, *then.proofs),
     )

@@ -5,9 +5,19 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 from ostiary.domain.command import ClosedCommand, LiveCommand
-from ostiary.domain.enrollment import Binding, Credential, Enrollment, EnrollmentKey
+from ostiary.domain.enrollment import (
+    Binding,
+    Credential,
+    Enrollment,
+    EnrollmentKey,
+    Standing,
+    State,
+)
+from ostiary.domain.escrow import Escrow, concerns_secrets
+from ostiary.domain.facts import FactSheet
 from ostiary.domain.token import (
     Fingerprint,
+    RecordId,
     TenantId,
     TokenKind,
     TokenProof,
@@ -58,6 +68,17 @@ class QueueView(StrEnum):
     WHOLE = "whole"
 
 
+class EscrowView(StrEnum):
+    """When a decision sees where the device's escrowed secrets stand; most never need to."""
+
+    NONE = "none"
+    WITH_COMMANDS = "with-commands"
+    """If the reported command or one of the queue's first carries a secret, or brings one."""
+    WHILE_ENROLLING = "while-enrolling"
+    """Unless the device is plainly enrolled."""
+    ALWAYS = "always"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
     """What a decision needs to see. Storage loads no more than this, in one load."""
@@ -71,6 +92,9 @@ class Ask:
     """Also the record, with its value, that the device row's pointer of this kind names."""
     topic: Topic | None = None
     """Also whether a push certificate is held for this topic in the tenant."""
+    escrows: EscrowView = EscrowView.NONE
+    facts: bool = False
+    """Also what the device last reported of itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +142,48 @@ class Snapshot:
     """How many user channels the device has; loaded where the user channel meant has no row yet."""
     token: TokenRecord | None = None
     topic_is_held: bool = False
+    escrows: tuple[Escrow, ...] = ()
+    """Where the secrets of the device id stand; those of the current relationship, whoever asks."""
+    facts: tuple[FactSheet, ...] = ()
+    """What this relationship last reported, a sheet for each kind of report."""
+
+    def escrow(self, kind: TokenKind) -> Escrow | None:
+        """Where one secret stands; None if nothing was ever held or asked for."""
+        return next((one for one in self.escrows if one.kind is kind), None)
+
+
+def whose_escrows(seen: Snapshot) -> Enrollment | None:
+    """The row whose id's secrets are meant: the device's own, or the current one that a new certificate claims to be."""
+    if seen.device is not None:
+        return seen.device
+    current = (row for row in seen.relationships if row.standing is Standing.CURRENT)
+    return next(current, None)
+
+
+def has_second_part(ask: Ask, device: Enrollment | None) -> bool:
+    """Whether there may be escrows or facts to load: for most messages there is nothing, and engines save the way."""
+    return ask.facts or ask.escrows is not EscrowView.NONE or _is_contested(device)
+
+
+def _is_contested(device: Enrollment | None) -> bool:
+    """Its contest may be settled by this very message, and the secrets change sides with it."""
+    return device is not None and device.standing is Standing.CONTESTED
+
+
+def wants_escrows(ask: Ask, seen: Snapshot) -> bool:
+    """Whether what was found so far asks for the escrows too: the one rule for every engine."""
+    if _is_contested(seen.device):
+        return True
+    match ask.escrows:
+        case EscrowView.NONE:
+            return False
+        case EscrowView.ALWAYS:
+            return whose_escrows(seen) is not None
+        case EscrowView.WHILE_ENROLLING:
+            return seen.device is not None and seen.device.state is not State.ENROLLED
+        case EscrowView.WITH_COMMANDS:
+            commands = (seen.reported, *seen.queue) if seen.reported else seen.queue
+            return any(concerns_secrets(command) for command in commands)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +266,12 @@ class Change(Generic[AnswerT_co]):
     records: tuple[TokenRecord, ...] = ()
     """Appended; storage numbers the generation. A record whose id exists is left as it is."""
     proofs: tuple[TokenProof, ...] = ()
+    disclosures: tuple[RecordId, ...] = ()
+    """A person is shown the values of these records now."""
+    escrows: tuple[Escrow, ...] = ()
+    """Inserted, or replaced by (tenant, holder, kind). The device row's turn guards them."""
+    facts: tuple[FactSheet, ...] = ()
+    """Inserted, or replaced by (enrollment key, name)."""
     close: tuple[ClosedCommand, ...] = ()
     lift_deferred: EnrollmentKey | None = None
     """Every deferred command of this channel is queued again, in its place."""
@@ -226,6 +298,9 @@ class Change(Generic[AnswerT_co]):
             or self.steps
             or self.records
             or self.proofs
+            or self.disclosures
+            or self.escrows
+            or self.facts
             or self.close
             or self.lift_deferred
             or self.moves

@@ -12,6 +12,7 @@ from ostiary.protocol.mdm.identity import EnrollmentType
 
 DEVICE_INFORMATION: Final = "DeviceInformation"
 SECURITY_INFO: Final = "SecurityInfo"
+USER_LIST: Final = "UserList"
 SETTINGS: Final = "Settings"
 DEVICE_CONFIGURED: Final = "DeviceConfigured"
 USER_CONFIGURED: Final = "UserConfigured"
@@ -26,7 +27,8 @@ STANDARD_PAYLOAD: Final = SealedValue(b"")
 def after_enrollment(device: Enrollment, seed: RecordId, now: datetime) -> tuple[LiveCommand, ...]:
     """What a device is asked as soon as it is enrolled.
 
-    DeviceInformation; SecurityInfo where the profile allows it; the MDMOptions setting on macOS 10.15 alone, whose
+    DeviceInformation; SecurityInfo where the profile allows it; UserList of a Mac, whose accounts say who could hand a
+    bootstrap token over, unless it has none yet because it awaits; the MDMOptions setting on macOS 10.15 alone, whose
     profile key for bootstrap tokens came later (BT-18, BT-19); DeviceConfigured last if the device awaits (TU-10).
     `seed` names the record that brought this about; the commands' UUIDs follow from it.
     """
@@ -34,11 +36,20 @@ def after_enrollment(device: Enrollment, seed: RecordId, now: datetime) -> tuple
     rights = device.profile.access_rights if device.profile else None
     if not device.type.is_user_enrollment and (rights is None or rights & SECURITY_QUERIES):
         wanted.append(SECURITY_INFO)
+    if _has_accounts(device) and not device.awaiting:
+        wanted.append(USER_LIST)
     if needs_bootstrap_option(device):
         wanted.append(SETTINGS)
     if device.awaiting:
         wanted.append(DEVICE_CONFIGURED)
     return tuple(_command(device, name, seed, now) for name in wanted)
+
+
+def after_login(device: Enrollment, seed: RecordId, now: datetime) -> tuple[LiveCommand, ...]:
+    """What a Mac is asked once a user of it has enrolled: who holds a SecureToken now. (4.2)"""
+    if not device.state.is_served or not _has_accounts(device):
+        return ()
+    return (_command(device, USER_LIST, seed, now),)
 
 
 def release(channel: Enrollment, seed: RecordId, now: datetime) -> LiveCommand:
@@ -51,6 +62,11 @@ def needs_bootstrap_option(device: Enrollment) -> bool:
     """Whether this is macOS 10.15, where Settings/MDMOptions announces support for bootstrap tokens. (4.2)"""
     version, is_mac = device.facts.os_version or "", is_macos(device)
     return is_mac and (version == "10.15" or version.startswith("10.15."))
+
+
+def _has_accounts(device: Enrollment) -> bool:
+    """Whether it answers UserList with accounts and their SecureTokens."""
+    return is_macos(device) and not device.type.is_user_enrollment
 
 
 def is_macos(device: Enrollment) -> bool:
@@ -69,7 +85,7 @@ def _command(channel: Enrollment, name: str, seed: RecordId, now: datetime) -> L
         request_type=name,
         priority=Priority.RELEASE if releases else Priority.NORMAL,
         payload=STANDARD_PAYLOAD,
-        reference=None,
+        references=(),
         state=CommandState.QUEUED,
         queued_at=now,
         source="enrollment",

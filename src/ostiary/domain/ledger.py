@@ -101,6 +101,11 @@ def retire(holder: Enrollment, kinds: tuple[TokenKind, ...], cause: str) -> tupl
     )
 
 
+def last_steps(steps: tuple[TokenStep, ...]) -> tuple[TokenStep, ...]:
+    """One step for each record, the last word on it: storage applies the steps of a change in no order."""
+    return tuple({step.record_id: step for step in steps}.values())
+
+
 def identity_record(
     holder: Enrollment, identity: DeviceIdentity, now: datetime, *, source: str
 ) -> TokenRecord:

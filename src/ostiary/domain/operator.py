@@ -4,9 +4,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from ostiary.domain.command import ClosedCommand, CommandState
-from ostiary.domain.contest import join, newcomer_wins, turn_away
+from ostiary.domain.contest import join, newcomer_wins, taken_over, turn_away
 from ostiary.domain.decision import AuditEntry, CancelCommands, Change, DisableUsers, Snapshot
 from ostiary.domain.enrollment import Enrollment, Proof, Standing, State
+from ostiary.domain.escrow_booking import book_cancelled
+from ostiary.domain.escrow_lifecycle import Cause, relationship_ended
 from ostiary.domain.ledger import retire
 from ostiary.domain.token import Fingerprint, TokenKind
 from ostiary.errors import Conflicting, Missing
@@ -61,7 +63,7 @@ def apply_release(
         released_at=now,
     )
     held = (TokenKind.PUSH, TokenKind.UNLOCK, TokenKind.BOOTSTRAP)
-    return Change(
+    let_go = Change(
         at=now,
         answer=row,
         rows=(row,),
@@ -71,6 +73,7 @@ def apply_release(
         drop_wakes=(row.key,),
         audit=audit,
     )
+    return relationship_ended(seen.escrows, device, Cause.RELEASED, now).into(let_go)
 
 
 def apply_accept(
@@ -95,6 +98,7 @@ def apply_accept(
     won = newcomer_wins(
         device, contenders[0], now, how="an operator accepted it", proof=Proof.ACCEPTED
     )
+    won = taken_over(seen, won, now)
     (*_, current) = won.rows
     return join(won, Change(at=now, answer=current, audit=audit))
 
@@ -135,7 +139,10 @@ def apply_cancel(
     )
     left = seen.queue or seen.has_deferred
     drop = (channel.key,) if seen.wake is not None and not left else ()
-    return Change(at=now, answer=closed, close=(closed,), drop_wakes=drop, audit=audit)
+    cancelled = Change(at=now, answer=closed, close=(closed,), drop_wakes=drop, audit=audit)
+    device = seen.device or channel
+    news = book_cancelled(seen, device, command, "an operator cancelled its command", now)
+    return news.into(cancelled)
 
 
 def _require_device(seen: Snapshot, enrollment_id: EnrollmentId) -> Enrollment:

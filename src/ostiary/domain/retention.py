@@ -1,7 +1,8 @@
 """What may be forgotten, and when: pure rules over what storage shows. The audit is never among it.
 
 Whatever an operator may still need stays whatever its age: tokens in force and candidates, the last one that was
-proven, the one that served longest, the first of its relationship, and the last few.
+proven, the one that served longest, the first of its relationship, and the last few; and of the secrets that are set by
+command or fetched (passwords, PINs, recovery keys, bypass codes), every one.
 Source: design.md 2 and 4; check-in-and-commands.md 2.3 ("deletable by retention policy"); escrowed-secrets.md 4.0, 4.13.
 """
 
@@ -12,6 +13,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from ostiary.domain.escrow import MANNERS
 from ostiary.domain.policy import Policy
 from ostiary.domain.token import Holder, KeyedDigest, RecordId, TenantId, TokenKind, TokenState
 
@@ -26,6 +28,17 @@ NEWS: Final = timedelta(days=1)
 MOST_ALERTS: Final = 2_000
 """Of one kind; the latest stay. Some alerts are about what a device writes, and it may write something else each time."""
 _IN_FORCE: Final = frozenset({TokenState.OK, TokenState.CANDIDATE, TokenState.SUSPECT})
+ESCROWED: Final = frozenset(
+    {
+        *MANNERS,
+        TokenKind.FILEVAULT_ESCROW_KEY,
+        TokenKind.FILEVAULT_ENVELOPE,
+        TokenKind.BYPASS_SERVER,
+    }
+)
+"""Kinds of which no generation goes, whatever its state and age: a disk or a lock may still open with the oldest."""
+MAY_OPEN: Final = ESCROWED | {TokenKind.UNLOCK, TokenKind.BOOTSTRAP}
+"""A relationship that brought one of these stays, with all that came with it."""
 
 
 class Aged(StrEnum):
@@ -151,7 +164,7 @@ KEEPING: Final[Mapping[TokenKind, _Keeping]] = MappingProxyType(
         TokenKind.BOOTSTRAP: _Keeping(lambda policy: policy.keep_device_secrets, 3, landmarks=True),
     }
 )
-"""The kinds that devices hand over. API tokens and push certificates are people's, few, and stay."""
+"""The kinds that devices hand over. API tokens and push certificates are people's, few, and stay, as does what is ESCROWED."""
 
 PUSHES_AT_ONCE: Final = 16
 """Push tokens change often and unlock nothing: so many generations are looked at together."""

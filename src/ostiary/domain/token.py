@@ -28,6 +28,20 @@ class TokenKind(StrEnum):
     PUSH = "push"
     UNLOCK = "unlock"
     BOOTSTRAP = "bootstrap"
+    FILEVAULT_KEY = "filevault-key"
+    """The personal recovery key of a Mac's disk."""
+    FILEVAULT_ESCROW_KEY = "filevault-escrow-key"
+    """Our private key and certificate to which one Mac encrypts its recovery keys."""
+    FILEVAULT_ENVELOPE = "filevault-envelope"
+    """A recovery key as it came, encrypted for a key that we do not hold or cannot use yet."""
+    RECOVERY_LOCK = "recovery-lock"
+    FIRMWARE_PASSWORD = "firmware-password"  # noqa: S105 - the name of a kind, not a password
+    ADMIN_PASSWORD = "admin-password"  # noqa: S105 - the name of a kind, not a password
+    LOCK_PIN = "lock-pin"
+    BYPASS_DEVICE = "activation-bypass-device"
+    """The Activation Lock bypass code that the device made."""
+    BYPASS_SERVER = "activation-bypass-server"
+    """The one that we made."""
     IDENTITY = "identity"
     ENROLLMENT_CHALLENGE = "enrollment-challenge"
     API_TOKEN = "api-token"  # noqa: S105 - the name of a kind, not a token
@@ -47,6 +61,15 @@ FORM_OF: Final[Mapping[TokenKind, Form]] = MappingProxyType(
         TokenKind.PUSH: Form.SEALED,
         TokenKind.UNLOCK: Form.SEALED,
         TokenKind.BOOTSTRAP: Form.SEALED,
+        TokenKind.FILEVAULT_KEY: Form.SEALED,
+        TokenKind.FILEVAULT_ESCROW_KEY: Form.SEALED,
+        TokenKind.FILEVAULT_ENVELOPE: Form.SEALED,
+        TokenKind.RECOVERY_LOCK: Form.SEALED,
+        TokenKind.FIRMWARE_PASSWORD: Form.SEALED,
+        TokenKind.ADMIN_PASSWORD: Form.SEALED,
+        TokenKind.LOCK_PIN: Form.SEALED,
+        TokenKind.BYPASS_DEVICE: Form.SEALED,
+        TokenKind.BYPASS_SERVER: Form.SEALED,
         TokenKind.IDENTITY: Form.PUBLIC,
         TokenKind.ENROLLMENT_CHALLENGE: Form.DIGEST,
         TokenKind.API_TOKEN: Form.DIGEST,
@@ -98,6 +121,8 @@ class TokenRecord:
     expires_at: datetime | None = None
     proven_at: datetime | None = None
     proven_by: str | None = None
+    disclosed_at: datetime | None = None
+    """When a person was last shown the value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

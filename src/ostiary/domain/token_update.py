@@ -6,6 +6,7 @@ from datetime import datetime
 from ostiary.domain import alerts, first_commands
 from ostiary.domain.answer import Accepted, Declined, Goodbye, Refusal
 from ostiary.domain.authenticate import TopicNotHeld
+from ostiary.domain.auto_admin import SealedAdmin, with_admin_account
 from ostiary.domain.command import LiveCommand
 from ostiary.domain.decision import (
     Alert,
@@ -16,7 +17,9 @@ from ostiary.domain.decision import (
     Supersede,
     Wake,
 )
-from ostiary.domain.enrollment import Enrollment, EnrollmentKey, State
+from ostiary.domain.enrollment import Enrollment, EnrollmentKey, Standing, State
+from ostiary.domain.escrow_booking import NOTHING
+from ostiary.domain.escrow_lifecycle import Cause, after_renewal, relationship_ended
 from ostiary.domain.ledger import SealedToken, Succession, retire, succeed
 from ostiary.domain.pairing import EnrollmentIsOut, require_paired, uses_old_certificate
 from ostiary.domain.policy import Policy, RestoredBackup
@@ -43,6 +46,8 @@ class Update:
     unlock: SealedToken | None
     auth_token: KeyedDigest | None
     policy: Policy
+    admin: SealedAdmin | None = None
+    """Once it is known that a Mac enrolls that gets an administrator account."""
     now: datetime
 
 
@@ -52,6 +57,7 @@ def apply_token_update(seen: Snapshot, update: Update) -> Change[TokenUpdateAnsw
     Raises:
         CertificateNotPaired: no Authenticate came with this certificate. (CI-13)
         EnrollmentIsOut: a restored backup that policy refuses, or a user of a device that is out.
+        AdminPasswordWanted: ask again with a password for the Mac's administrator account.
     """
     device = require_paired(seen, update.identity, update.message.channel)
     if isinstance(device, Goodbye):
@@ -99,7 +105,9 @@ def _on_device_channel(
         if enrolls
         else _release_if_it_waits(seen, before, row, update)
     )
-    return Change(
+    is_renewed = completes_renewal and not erased
+    asked = after_renewal(seen, row, update.push.record_id, now) if is_renewed else NOTHING
+    change: Change[TokenUpdateAnswer] = Change(
         at=now,
         answer=Accepted(),
         rows=(row,),
@@ -113,10 +121,21 @@ def _on_device_channel(
         ),
         records=(*push.records, *unlock.records),
         enqueue=commands,
-        wakes=_wake_if_work(seen, row, now, has_work=bool(commands) or enrolls),
+        wakes=_wake_if_work(seen, row, now, has_work=bool(commands or asked.enqueue) or enrolls),
         alerts=raised,
         seen=row.key,
     )
+    if seen.escrows and _begins_anew(row, message, enrolls=enrolls):
+        change = relationship_ended(seen.escrows, row, Cause.ERASED, now).into(change)
+    if not enrolls:
+        return asked.into(change)
+    return with_admin_account(seen, row, change, update.policy, update.push.record_id, update.admin)
+
+
+def _begins_anew(row: Enrollment, message: TokenUpdate, *, enrolls: bool) -> bool:
+    """Whether this device came out of Setup Assistant: what an earlier life of it held is dead. (2.3, cause D)"""
+    is_current = row.standing is Standing.CURRENT
+    return is_current and enrolls and message.awaiting_configuration is True
 
 
 def _judge_topic(
@@ -237,14 +256,18 @@ def _on_user_channel(
         token_updates=1 if enrolls else before.token_updates + 1,
     )
     commands = _release_if_it_waits(seen, before, row, update) if row.awaiting else ()
+    asked = first_commands.after_login(device, update.push.record_id, now) if enrolls else ()
     return Change(
         at=now,
         answer=Accepted(),
         rows=(row,),
         steps=push.steps,
         records=push.records,
-        enqueue=commands,
-        wakes=_wake_if_work(seen, row, now, has_work=bool(commands)),
+        enqueue=(*commands, *asked),
+        wakes=(
+            *_wake_if_work(seen, row, now, has_work=bool(commands)),
+            *(Wake(enrollment_key=device.key, due_at=first_wake(now)) for _ in asked),
+        ),
         alerts=raised,
         seen=row.key,
     )

@@ -1,12 +1,15 @@
 """Lists, filters and counts for people and programs: read-only, off the hot path, SQL on every engine."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from ostiary.domain.decision import Alert
-from ostiary.domain.enrollment import Binding, Enrollment
+from ostiary.domain.enrollment import Binding, Enrollment, EnrollmentKey
+from ostiary.domain.facts import FactSheet
 from ostiary.domain.token import Holder, TenantId, TokenKind, TokenRecord
+from ostiary.ports.audit import AuditCounts
 from ostiary.protocol.mdm.identity import EnrollmentId
 
 
@@ -50,7 +53,7 @@ class Counts:
     """By (kind, state)."""
 
 
-class Reports(Protocol):
+class Reports(AuditCounts, Protocol):
     """Each list is sorted by a stable key, bounded by `limit`, and goes on after the key `after`."""
 
     async def list_enrollments(
@@ -90,6 +93,14 @@ class Reports(Protocol):
 
     async def token_history(self, tenant: TenantId, holder: Holder) -> tuple[TokenRecord, ...]:
         """Every generation of every kind of one holder, user channels of a device included; without values."""
+
+    async def newest_tokens(
+        self, tenant: TenantId, kind: TokenKind, holders: Sequence[Holder]
+    ) -> tuple[TokenRecord, ...]:
+        """The last generation of one kind for each holder that has any, in force or not; without values."""
+
+    async def list_facts(self, keys: Sequence[EnrollmentKey]) -> tuple[FactSheet, ...]:
+        """What these relationships last reported of themselves, in no order."""
 
     async def list_alerts(self, tenant: TenantId, *, limit: int) -> tuple[AlertLine, ...]: ...
 

@@ -86,11 +86,13 @@ class DeviceAuthorities:
         now: datetime,
         *,
         accept_expired: bool = False,
+        grace: timedelta = timedelta(0),
     ) -> VerifiedIssuer:
         """The authority that issued a device's certificate.
 
         A chain is verified once for a certificate and this set of authorities, its end is compared each time:
-        an expired identity is refused, which is a 400 and unenrolls nobody, unless policy accepts it.
+        an expired identity is refused, which is a 400 and unenrolls nobody, unless policy accepts it, or it ended
+        no longer ago than `grace`.
 
         Raises:
             CertificateExpired, CertificateNotYetValid, CertificateNotTrusted, CertificateMalformed,
@@ -102,7 +104,7 @@ class DeviceAuthorities:
         issuer = self._verified.get(name)
         if issuer is None:
             issuer = self._remember(self._chain(leaf_der, intermediates, now))
-        if now > issuer.not_after and not accept_expired:
+        if not accept_expired and now - issuer.not_after > grace:
             raise CertificateExpired(fingerprint=name, not_after=issuer.not_after.isoformat())
         return issuer
 

@@ -18,6 +18,7 @@ class Scope(StrEnum):
     COMMANDS_SECRET = "commands:secret"  # noqa: S105 - the name of a scope, not a secret
     PUSH = "push"
     PUSHCERT = "pushcert"
+    SECRETS_REVEAL = "secrets:reveal"
     READ = "read"
     ADMIN = "admin"
 
@@ -29,6 +30,7 @@ SCOPE_MEANINGS: Final[Mapping[Scope, str]] = MappingProxyType(
         Scope.COMMANDS_SECRET: "With `commands`: those that carry or bring a secret as well.",
         Scope.PUSH: "Wake devices.",
         Scope.PUSHCERT: "Read and import push certificates.",
+        Scope.SECRETS_REVEAL: "Be shown the value of an escrowed secret, for a reason that is kept.",
         Scope.READ: "Read the figures at /metrics.",
         Scope.ADMIN: "Everything.",
     }
@@ -41,7 +43,7 @@ class ScopeMissing(Refused):
 
     hint = (
         "Use an API token with this scope. Destructive commands need commands:destructive, "
-        "secret-bearing ones commands:secret."
+        "secret-bearing ones commands:secret; to be shown a secret takes secrets:reveal."
     )
 
 

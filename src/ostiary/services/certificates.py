@@ -31,7 +31,7 @@ class IssuingPolicy:
     """How long identities live.
 
     Two years: a device asleep in a drawer for a year and a half can still renew itself, and renewal is due
-    in the last fifth, some five months of tries, before anything ends. TLS's limit of 398 days is about
+    in the last third, some eight months of tries, before anything ends. TLS's limit of 398 days is about
     servers that browsers trust; these certificates are trusted by this server alone, which can forget a
     binding at any moment.
     """

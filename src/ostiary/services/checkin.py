@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -16,23 +17,25 @@ from ostiary.domain.answer import (
     Refusal,
 )
 from ostiary.domain.authenticate import Arrival, apply_authenticate
+from ostiary.domain.auto_admin import AdminPasswordWanted, admin_command_uuid
 from ostiary.domain.bootstrap import apply_get, apply_set
 from ostiary.domain.check_out import apply_check_out
 from ostiary.domain.contest import settling
-from ostiary.domain.decision import Ask, ByCertificate, Change, QueueView, Snapshot
+from ostiary.domain.decision import Ask, ByCertificate, Change, EscrowView, QueueView, Snapshot
 from ostiary.domain.enrollment import EnrollmentKey
 from ostiary.domain.ledger import SealedToken
 from ostiary.domain.pairing import CertificateNotPaired, require_enrolled, require_paired
 from ostiary.domain.policy import Policy
 from ostiary.domain.push_value import encode_push_value
-from ostiary.domain.token import Holder, KeyedDigest, RecordId, TokenKind
+from ostiary.domain.returning import ReturnAsked, ReturnDeclined, ReturnGranted, apply_return
+from ostiary.domain.token import Holder, KeyedDigest, RecordId, TokenKind, TokenRecord
 from ostiary.domain.token_update import Update, apply_token_update
 from ostiary.domain.user_login import Login, apply_login
 from ostiary.domain.visitor import DeviceIdentity
 from ostiary.formats import plist
 from ostiary.ports.clock import Clock
 from ostiary.ports.sealer import Sealer, SealLabel
-from ostiary.ports.storage import AnswerT, Enrollments
+from ostiary.ports.storage import AnswerT, Enrollments, StorageFailed
 from ostiary.ports.trace import Trace, no_trace
 from ostiary.protocol.mdm.checkin import (
     Authenticate,
@@ -48,7 +51,10 @@ from ostiary.protocol.mdm.checkin import (
 )
 from ostiary.protocol.mdm.identity import Channel, EnrollmentId
 from ostiary.secret import Secret
+from ostiary.services.admin_account import AdminAccounts, account_of
 from ostiary.services.adoption import adopt
+from ostiary.services.bootstrap_reads import BootstrapReads
+from ostiary.services.connect import MakeProfile
 from ostiary.services.declarations import answer_declarative_management
 from ostiary.services.farewell import say_goodbye
 from ostiary.services.identifiers import new_identifier
@@ -72,14 +78,19 @@ class CheckinService:
         policy: Callable[[], Policy],
         *,
         network_users: NetworkUsers,
+        admins: AdminAccounts,
+        make_profile: MakeProfile,
         trace: Trace = no_trace,
     ) -> None:
+        self._admins = admins
+        self._make_profile = make_profile
         self._enrollments = enrollments
         self._sealer = sealer
         self._clock = clock
         self._policy = policy
         self._network_users = network_users
         self._trace = trace
+        self._bootstrap_reads = BootstrapReads()
 
     async def handle(self, identity: DeviceIdentity, message: CheckinMessage) -> Reply | Farewell:
         """Answer one message of a proven certificate. What was to be kept is on disk when this returns.
@@ -127,7 +138,12 @@ class CheckinService:
             key=EnrollmentKey(new_identifier(now)),
             now=now,
         )
-        ask = Ask(who=_by(identity, message.channel), relationships=True, topic=message.topic)
+        ask = Ask(
+            who=_by(identity, message.channel),
+            relationships=True,
+            topic=message.topic,
+            escrows=EscrowView.ALWAYS,
+        )
         change = await self._ask(ask, lambda seen: apply_authenticate(seen, arrival))
         return _plain(change.answer)
 
@@ -156,14 +172,32 @@ class CheckinService:
         )
         self._trace("sealed")
         ask = Ask(
-            who=_by(identity, message.channel), topic=message.push.topic, queue=QueueView.WHOLE
+            who=_by(identity, message.channel),
+            topic=message.push.topic,
+            queue=QueueView.WHOLE,
+            escrows=EscrowView.WHILE_ENROLLING,
         )
-        change = await self._ask(ask, lambda seen: apply_token_update(seen, update))
+        try:
+            change = await self._ask(ask, lambda seen: apply_token_update(seen, update))
+        except AdminPasswordWanted:
+            drawn = await self._with_admin(identity, update)
+            change = await self._ask(ask, lambda seen: apply_token_update(seen, drawn))
         return _plain(change.answer)
+
+    async def _with_admin(self, identity: DeviceIdentity, update: Update) -> Update:
+        """The same, with an administrator account for this Mac; drawn only where one is made. (4.8)"""
+        admin = await self._admins.draw(
+            account_of(update.policy),
+            identity.tenant,
+            update.message.channel.id,
+            admin_command_uuid(update.push.record_id),
+            update.now,
+        )
+        return replace(update, admin=admin)
 
     async def _check_out(self, identity: DeviceIdentity, message: CheckOut) -> Reply | Farewell:
         now = self._clock.now()
-        ask = Ask(who=_by(identity, message.channel), relationships=True)
+        ask = Ask(who=_by(identity, message.channel), relationships=True, escrows=EscrowView.ALWAYS)
         change = await self._ask(ask, lambda seen: apply_check_out(seen, message, identity, now))
         return _plain(change.answer)
 
@@ -216,24 +250,17 @@ class CheckinService:
         self, identity: DeviceIdentity, message: GetBootstrapToken
     ) -> Reply | Farewell:
         now = self._clock.now()
-        change = await self._ask(
+        reads = self._bootstrap_reads.count(identity.fingerprint, now)
+        change = await self._shown(
             Ask(who=_by(identity, message.channel), value_of=TokenKind.BOOTSTRAP),
-            lambda seen: apply_get(seen, message.channel, identity, now),
+            lambda seen: apply_get(seen, message.channel, identity, now, reads_today=reads),
         )
         match change.answer:
             case EscrowedToken(None):
                 log.warning("bootstrap_token_asked_and_none_held", fingerprint=identity.fingerprint)
                 return Reply(Media.PLIST, plist.encode({"BootstrapToken": b""}))
             case EscrowedToken(record) if record is not None:
-                value = self._sealer.unseal(
-                    record.value,
-                    SealLabel(
-                        tenant=record.tenant,
-                        holder=record.holder,
-                        kind=record.kind,
-                        record_id=record.id,
-                    ),
-                )
+                value = self._opened(record)
                 log.info(
                     "bootstrap_token_handed_out",
                     enrollment_id=record.holder,
@@ -256,11 +283,26 @@ class CheckinService:
     async def _return_to_service(
         self, identity: DeviceIdentity, message: ReturnToService
     ) -> Reply | Farewell:
-        gone = await self._served(identity, message.channel)
-        if gone:
-            return gone
-        # No policy wants this device reset: Enabled false is the answer that leaves it as it is. (1.3.8)
-        return Reply(Media.PLIST, plist.encode({"ReturnToService": {"Enabled": False}}))
+        now, policy = self._clock.now(), self._policy()
+        reads = self._bootstrap_reads.count(identity.fingerprint, now)
+        asked = ReturnAsked(
+            channel=message.channel, identity=identity, allowed=policy.return_to_service, now=now
+        )
+        ask = Ask(who=_by(identity, message.channel), value_of=TokenKind.BOOTSTRAP, facts=True)
+        change = await self._ask(ask, lambda seen: apply_return(seen, asked, reads_today=reads))
+        match change.answer:
+            case ReturnDeclined():
+                return _return_reply({"Enabled": False})
+            case ReturnGranted(record, comes_by_profile):
+                granted: dict[str, plist.PlistValue] = {"Enabled": True}
+                if record is not None:
+                    granted["BootstrapToken"] = self._opened(record).reveal()
+                if comes_by_profile is not None:
+                    granted["MDMProfileData"] = await self._make_profile(comes_by_profile)
+                log.info("return_to_service_granted", enrollment_id=message.channel.id)
+                return _return_reply(granted)
+            case goodbye:
+                return say_goodbye(goodbye)
 
     async def _served(
         self, identity: DeviceIdentity, channel: Channel, *, enrolled: bool = False
@@ -282,6 +324,17 @@ class CheckinService:
         return await self._enrollments.decide(
             ask, settling(rule, self._policy(), self._clock.now())
         )
+
+    async def _shown(
+        self, ask: Ask, rule: Callable[[Snapshot], Change[AnswerT]]
+    ) -> Change[AnswerT]:
+        """What is held is shown also while nothing can be written down about its use: somebody waits to log in."""
+        try:
+            return await self._ask(ask, rule)
+        except StorageFailed:
+            change = await self._ask(ask, lambda seen: replace(rule(seen), proofs=(), alerts=()))
+            log.error("bootstrap_token_read_not_written_down", why="the database takes no changes")
+            return change
 
     async def _adopt(self, identity: DeviceIdentity, message: CheckinMessage) -> bool:
         channel = message.channel
@@ -321,12 +374,22 @@ class CheckinService:
             size=len(value),
         )
 
+    def _opened(self, record: TokenRecord) -> Secret:
+        label = SealLabel(
+            tenant=record.tenant, holder=record.holder, kind=record.kind, record_id=record.id
+        )
+        return self._sealer.unseal(record.value, label)
+
     def _digest(self, identity: DeviceIdentity, value: Secret | None) -> KeyedDigest | None:
         return None if value is None else self._sealer.digest(identity.tenant, value)
 
 
 def _by(identity: DeviceIdentity, channel: Channel | None) -> ByCertificate:
     return ByCertificate(fingerprint=identity.fingerprint, channel=channel, tenant=identity.tenant)
+
+
+def _return_reply(said: dict[str, plist.PlistValue]) -> Reply:
+    return Reply(Media.PLIST, plist.encode({"ReturnToService": said}))
 
 
 def _plain(answer: Answer) -> Reply | Farewell:

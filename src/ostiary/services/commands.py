@@ -1,30 +1,58 @@
 """The command desk: every command, through any door, is classified by its RequestType and queued sealed."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import uuid4
 
-from ostiary.domain.command import ClosedCommand
-from ostiary.domain.decision import Ask, AuditEntry, ByName, QueueView
-from ostiary.domain.enqueueing import CLEAR_PASSCODE, Order, apply_order
+from ostiary.domain.bypass_codes import CODE_HELD, allows_user_lock, apply_allow_user_lock
+from ostiary.domain.command import ClosedCommand, Reference
+from ostiary.domain.decision import (
+    Ask,
+    AuditEntry,
+    ByName,
+    Change,
+    EscrowView,
+    QueueView,
+    Snapshot,
+)
+from ostiary.domain.enqueueing import Order, Queued, apply_order
+from ostiary.domain.erasing import ErasePlan
+from ostiary.domain.escrow import kind_set_by
+from ostiary.domain.escrow_orders import SecretOrder, apply_lock_order, apply_secret_order
 from ostiary.domain.first_commands import STANDARD_PAYLOAD
 from ostiary.domain.operator import apply_cancel
-from ostiary.domain.token import SealedValue, TenantId
+from ostiary.domain.rehearsal import Rehearsed, rehearsed
+from ostiary.domain.token import SealedValue, TenantId, TokenKind
 from ostiary.errors import Malformed, OstiaryError, TooLarge
 from ostiary.ports.clock import Clock
+from ostiary.ports.draws import Draws
 from ostiary.ports.sealer import Sealer
 from ostiary.ports.storage import Enrollments
-from ostiary.protocol.mdm.commands import Command, Kind, decode_raw_command, device_lock, nature_of
+from ostiary.protocol.mdm.commands import Command, decode_raw_command, is_standard
 from ostiary.protocol.mdm.connect import LONGEST_COMMAND_UUID, CommandUuid, encode_command
+from ostiary.protocol.mdm.filling import fill
+from ostiary.protocol.mdm.given_secrets import Lifted, lift
 from ostiary.protocol.mdm.identity import EnrollmentId
+from ostiary.protocol.mdm.nature import Kind, nature_of
 from ostiary.secret import Secret
+from ostiary.services.admin_account import AdminAccounts, wants_password
 from ostiary.services.caller import Caller, Scope
 from ostiary.services.connect import command_label
+from ostiary.services.destructive_cap import DestructiveCap
+from ostiary.services.escrow import EscrowDesk, Wish
+from ostiary.services.sealing import seal_for
 
 LARGEST_COMMAND: Final = 4 * 1024 * 1024
 MOST_TARGETS: Final = 10_000
+ROTATE_FILEVAULT_KEY: Final = "RotateFileVaultKey"
+PIN, NEW_PASSWORD, CURRENT_PASSWORD = "PIN", "NewPassword", "CurrentPassword"
+UNLOCK_PASSWORD: Final = "FileVaultUnlock/Password"  # noqa: S105 - a place in a command, not a password
+RETURN, RETURN_PROFILE = "ReturnToService", "MDMProfileData"
+RETURN_TOKEN: Final = f"{RETURN}/BootstrapToken"
+_TRIED: Final = frozenset({CURRENT_PASSWORD, "Password"})
+"""Places of secrets that a command only tries; what is set or latest is a reference."""
 _ORDERS_AT_ONCE: Final = 32
 """Of one request. They share commits, and a device's message stands behind no more of them."""
 
@@ -54,30 +82,56 @@ class Enqueued:
     refused: dict[EnrollmentId, OstiaryError | None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """What would become of a request: of all of it, and of each target; None where nothing stands against it."""
+
+    request_type: str
+    refused: OstiaryError | None
+    targets: dict[EnrollmentId, Rehearsed]
+
+
+_Rule = Callable[[Snapshot], Change[Queued]]
+
+
 class CommandDesk:
     """Queues and cancels commands. Payloads are sealed under their CommandUUID before storage sees them."""
 
-    def __init__(self, enrollments: Enrollments, sealer: Sealer, clock: Clock) -> None:
+    def __init__(
+        self,
+        enrollments: Enrollments,
+        escrow: EscrowDesk,
+        sealer: Sealer,
+        draws: Draws,
+        clock: Clock,
+        cap: DestructiveCap,
+    ) -> None:
+        self._cap = cap
+        self._admins = AdminAccounts(sealer, draws)
         self._enrollments = enrollments
+        self._escrow = escrow
+        self._draws = draws
         self._sealer = sealer
         self._clock = clock
 
     async def enqueue_raw(
-        self, targets: Sequence[EnrollmentId], body: bytes, caller: Caller, *, pushes: bool
+        self,
+        targets: Sequence[EnrollmentId],
+        body: bytes,
+        caller: Caller,
+        *,
+        pushes: bool,
+        confirmed: int | None = None,
     ) -> Enqueued:
         """Queue a command that somebody wrote as a property list, for each target.
 
         Raises:
-            Malformed, CommandTooLarge, ScopeMissing: nothing was queued for anybody.
+            Malformed, CommandTooLarge, ScopeMissing, TooManyDestructive: nothing was queued for anybody.
         """
-        if len(body) > LARGEST_COMMAND:
-            raise CommandTooLarge(limit_bytes=LARGEST_COMMAND)
-        raw = decode_raw_command(body)
-        uuid = CommandUuid(raw.uuid or str(uuid4()).upper())
-        if len(uuid) > LONGEST_COMMAND_UUID or not uuid.isprintable():
-            raise CommandUuidUnusable(field="CommandUUID")
-        command = _typed(raw.request_type, raw.command.as_mapping())
-        return await self.enqueue(targets, command, caller, pushes=pushes, uuid=uuid, by_hand=True)
+        command, uuid = written_command(body)
+        return await self.enqueue(
+            targets, command, caller, pushes=pushes, uuid=uuid, confirmed=confirmed
+        )
 
     async def enqueue(
         self,
@@ -87,13 +141,59 @@ class CommandDesk:
         *,
         pushes: bool = True,
         uuid: CommandUuid | None = None,
-        by_hand: bool = False,
+        confirmed: int | None = None,
     ) -> Enqueued:
         """Queue one command for each target, under one CommandUUID; each target is decided by itself.
+
+        `confirmed` is how many targets somebody counted: beyond the cap, a destructive command needs it.
+
+        Raises:
+            NobodyNamed, TooManyTargets, ScopeMissing
+            TooManyDestructive, AnotherNumberConfirmed: nothing was queued for anybody.
+        """
+        order, lifted = self._prepared(targets, command, caller, pushes=pushes, uuid=uuid)
+        refused: dict[EnrollmentId, OstiaryError | None] = dict.fromkeys(targets)
+        request_type = order.request_type
+        async with self._cap.room_for(request_type, caller.tenant, len(refused), confirmed):
+            await self._order_all(caller, refused, order, lifted)
+        return Enqueued(uuid=order.uuid, request_type=request_type, refused=refused)
+
+    async def rehearse(
+        self,
+        targets: Sequence[EnrollmentId],
+        command: Command,
+        caller: Caller,
+        *,
+        uuid: CommandUuid | None = None,
+        confirmed: int | None = None,
+    ) -> Rehearsal:
+        """What `enqueue` would do, decided by the same rules; nothing is queued, nothing is audited.
 
         Raises:
             NobodyNamed, TooManyTargets, ScopeMissing
         """
+        order, lifted = self._prepared(targets, command, caller, pushes=False, uuid=uuid)
+        refused: OstiaryError | None = None
+        try:
+            wanted = len(set(targets))
+            await self._cap.require(order.request_type, caller.tenant, wanted, confirmed)
+        except OstiaryError as error:
+            refused = error
+        found: dict[EnrollmentId, Rehearsed] = {}
+        for target in dict.fromkeys(targets):
+            ask, rule = self._plan(caller.tenant, target, order, lifted)
+            found[target] = (await self._enrollments.decide(ask, rehearsed(rule, order.now))).answer
+        return Rehearsal(request_type=order.request_type, refused=refused, targets=found)
+
+    def _prepared(
+        self,
+        targets: Sequence[EnrollmentId],
+        command: Command,
+        caller: Caller,
+        *,
+        pushes: bool,
+        uuid: CommandUuid | None,
+    ) -> tuple[Order, Lifted]:
         if not targets:
             raise NobodyNamed
         if len(targets) > MOST_TARGETS:
@@ -101,18 +201,18 @@ class CommandDesk:
         request_type = str(command["RequestType"])
         _require_scope(request_type, caller)
         uuid = uuid or CommandUuid(str(uuid4()).upper())
+        lifted = lift(command)
         order = Order(
             uuid=uuid,
             request_type=request_type,
-            payload=self._sealed(caller.tenant, uuid, command),
+            payload=self._sealed(caller.tenant, uuid, _kept_by_hand(lifted)),
             source=caller.name,
             pushes=pushes,
-            lacks_pin=not by_hand and "PIN" not in command,
+            references=_references(lifted.command),
+            erase=ErasePlan.of(command),
             now=self._clock.now(),
         )
-        refused: dict[EnrollmentId, OstiaryError | None] = dict.fromkeys(targets)
-        await self._order_all(caller.tenant, refused, order)
-        return Enqueued(uuid=uuid, request_type=request_type, refused=refused)
+        return order, lifted
 
     async def cancel(
         self, enrollment_id: EnrollmentId, uuid: CommandUuid, caller: Caller, reason: str
@@ -130,6 +230,7 @@ class CommandDesk:
             who=ByName(tenant=caller.tenant, enrollment_id=enrollment_id),
             queue=QueueView.WHOLE,
             reported=uuid,
+            escrows=EscrowView.WITH_COMMANDS,
         )
         change = await self._enrollments.decide(
             ask, lambda seen: apply_cancel(seen, enrollment_id, audit, now)
@@ -137,50 +238,154 @@ class CommandDesk:
         return change.answer
 
     async def _order_all(
-        self, tenant: TenantId, refused: dict[EnrollmentId, OstiaryError | None], order: Order
+        self,
+        caller: Caller,
+        refused: dict[EnrollmentId, OstiaryError | None],
+        order: Order,
+        lifted: Lifted,
     ) -> None:
         """Order for each, a few at once: ten thousand would fill the queue before storage, and devices be refused."""
         waiting = iter(tuple(refused))
 
         async def work() -> None:
             for target in waiting:
-                refused[target] = await self._order(tenant, target, order)
+                refused[target] = await self._order(caller, target, order, lifted)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(_ORDERS_AT_ONCE, len(refused))):
                 group.create_task(work())
 
     async def _order(
-        self, tenant: TenantId, target: EnrollmentId, order: Order
+        self, caller: Caller, target: EnrollmentId, order: Order, lifted: Lifted
     ) -> OstiaryError | None:
-        ask = Ask(who=ByName(tenant=tenant, enrollment_id=target), reported=order.uuid)
         try:
-            await self._enrollments.decide(ask, lambda seen: apply_order(seen, target, order))
+            if order.request_type == ROTATE_FILEVAULT_KEY:
+                await self._rotate(caller, target, order, lifted)
+                return None
+            if wants_password(lifted.command):
+                ask, rule = await self._new_admin(caller.tenant, target, order, lifted)
+            else:
+                ask, rule = self._plan(caller.tenant, target, order, lifted)
+            await self._enrollments.decide(ask, rule)
         except OstiaryError as error:
             return error
         return None
 
+    def _plan(
+        self, tenant: TenantId, target: EnrollmentId, order: Order, lifted: Lifted
+    ) -> tuple[Ask, _Rule]:
+        """What has to be known of a target, and how it is decided."""
+        kind = kind_set_by(order.request_type)
+        waits_for_code = CODE_HELD in order.references
+        ask = Ask(
+            who=ByName(tenant=tenant, enrollment_id=target),
+            reported=order.uuid,
+            escrows=EscrowView.NONE if kind is None and not waits_for_code else EscrowView.ALWAYS,
+            facts=True,
+        )
+        if waits_for_code:
+            return ask, lambda seen: apply_allow_user_lock(seen, target, order)
+        if kind is None or kind is TokenKind.ADMIN_PASSWORD:
+            return ask, lambda seen: apply_order(seen, target, order)
+        wanted = self._wanted(tenant, target, order, lifted, kind)
+        if kind is TokenKind.LOCK_PIN:
+            return ask, lambda seen: apply_lock_order(seen, target, wanted)
+        return ask, lambda seen: apply_secret_order(seen, target, wanted)
+
+    async def _new_admin(
+        self, tenant: TenantId, target: EnrollmentId, order: Order, lifted: Lifted
+    ) -> tuple[Ask, _Rule]:
+        """An administrator account whose password is drawn here, for this one Mac. (4.8, AA-02)"""
+        admin = await self._admins.draw(lifted.command, tenant, target, order.uuid, order.now)
+        wanted = SecretOrder(
+            order=replace(order, payload=admin.payload),
+            kind=TokenKind.ADMIN_PASSWORD,
+            candidate=admin.password,
+        )
+        ask, _ = self._plan(tenant, target, order, lifted)
+        return ask, lambda seen: apply_secret_order(seen, target, wanted)
+
+    def _wanted(
+        self,
+        tenant: TenantId,
+        target: EnrollmentId,
+        order: Order,
+        lifted: Lifted,
+        kind: TokenKind,
+    ) -> SecretOrder:
+        """The command with the secret that it sets, sealed for this one device: what was given, or a PIN that is drawn."""
+        key = PIN if kind is TokenKind.LOCK_PIN else NEW_PASSWORD
+        value = lifted.secrets.get(key)
+        if kind is TokenKind.LOCK_PIN and value is None:
+            value = self._draws.pin()
+        return SecretOrder(
+            order=order,
+            kind=kind,
+            candidate=None
+            if value is None
+            else seal_for(self._sealer, tenant, target, kind, value, order.now),
+            key=key,
+            current_key=None if CURRENT_PASSWORD in lifted.secrets else CURRENT_PASSWORD,
+        )
+
+    async def _rotate(
+        self, caller: Caller, target: EnrollmentId, order: Order, lifted: Lifted
+    ) -> None:
+        """A recovery key is always rotated by the escrow desk: its answer must be encrypted to a key that we hold."""
+        wish = Wish(
+            enrollment_id=target,
+            kind=TokenKind.FILEVAULT_KEY,
+            unlock_with=lifted.secrets.get(UNLOCK_PASSWORD),
+        )
+        await self._escrow.change(wish, caller, uuid=order.uuid)
+
     def _sealed(self, tenant: TenantId, uuid: CommandUuid, command: Command) -> SealedValue:
-        if command["RequestType"] == CLEAR_PASSCODE:
+        if is_standard(command):
             return STANDARD_PAYLOAD
         return self._sealer.seal(Secret(encode_command(uuid, command)), command_label(tenant, uuid))
 
 
-def _typed(request_type: str, command: Command) -> Command:
-    """A raw command on the typed path: what is wrong with it is said now, not by the device."""
-    match request_type:
-        case "ClearPasscode":
-            # Whatever token came with it: the one we hold is filled in at hand-out.
-            return {"RequestType": request_type}
-        case "DeviceLock":
-            pin, message, phone = (command.get(key) for key in ("PIN", "Message", "PhoneNumber"))
-            return device_lock(
-                pin=Secret(str(pin).encode()) if pin is not None else None,
-                message=str(message) if message is not None else None,
-                phone_number=str(phone) if phone is not None else None,
-            )
-        case _:
-            return command
+def _references(command: Command) -> tuple[Reference, ...]:
+    """What is filled in at hand-out, or must be held by then, beside the secret that the command sets. (4.7 rule 8, 4.9)"""
+    if allows_user_lock(command):
+        return (CODE_HELD,)
+    wish = command.get(RETURN)
+    if not isinstance(wish, Mapping) or wish.get("Enabled") is not True:
+        return ()
+    plan = ErasePlan.of(command)
+    token = Reference(key=RETURN_TOKEN, kind=TokenKind.BOOTSTRAP, optional=not plan.keeps_apps)
+    if wish.get(RETURN_PROFILE):
+        return (token,)
+    profile = Reference(key=f"{RETURN}/{RETURN_PROFILE}", kind=TokenKind.ENROLLMENT_CHALLENGE)
+    return (token, profile)
+
+
+def _kept_by_hand(lifted: Lifted) -> Command:
+    """The command as it waits: of the secrets only those that are tried, not set, stay in its sealed payload."""
+    command = dict(lifted.command)
+    for key, secret in lifted.secrets.items():
+        if key in _TRIED:
+            fill(command, key, secret.reveal().decode())
+    wish = command.get(RETURN)
+    if isinstance(wish, Mapping):
+        # What is empty marks a place that is filled at hand-out, if it is.
+        command[RETURN] = {key: value for key, value in wish.items() if value != b""}
+    return command
+
+
+def written_command(body: bytes) -> tuple[Command, CommandUuid | None]:
+    """The command that somebody wrote as a property list, and its CommandUUID if it has one.
+
+    Raises:
+        Malformed, CommandTooLarge
+    """
+    if len(body) > LARGEST_COMMAND:
+        raise CommandTooLarge(limit_bytes=LARGEST_COMMAND)
+    raw = decode_raw_command(body)
+    uuid = CommandUuid(raw.uuid) if raw.uuid else None
+    if uuid is not None and (len(uuid) > LONGEST_COMMAND_UUID or not uuid.isprintable()):
+        raise CommandUuidUnusable(field="CommandUUID")
+    return raw.command.as_mapping(), uuid
 
 
 def _require_scope(request_type: str, caller: Caller) -> None:

@@ -1,6 +1,6 @@
 """What operators decide about devices by name: to let one go, to vouch for a certificate."""
 
-from ostiary.domain.decision import Ask, AuditEntry, ByName
+from ostiary.domain.decision import Ask, AuditEntry, ByName, EscrowView
 from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.operator import apply_accept, apply_keep, apply_release
 from ostiary.domain.token import Fingerprint, TenantId
@@ -28,7 +28,7 @@ class DeviceDesk:
             tenant=tenant, actor=actor, verb="device-release", subject=enrollment_id, reason=reason
         )
         now = self._clock.now()
-        ask = Ask(who=ByName(tenant=tenant, enrollment_id=enrollment_id))
+        ask = Ask(who=ByName(tenant=tenant, enrollment_id=enrollment_id), escrows=EscrowView.ALWAYS)
         change = await self._enrollments.decide(
             ask, lambda seen: apply_release(seen, enrollment_id, audit, now)
         )
@@ -50,7 +50,11 @@ class DeviceDesk:
             reason=reason,
         )
         now = self._clock.now()
-        ask = Ask(who=ByName(tenant=tenant, enrollment_id=enrollment_id), relationships=True)
+        ask = Ask(
+            who=ByName(tenant=tenant, enrollment_id=enrollment_id),
+            relationships=True,
+            escrows=EscrowView.ALWAYS,
+        )
         change = await self._enrollments.decide(
             ask, lambda seen: apply_keep(seen, enrollment_id, audit, now)
         )
@@ -78,7 +82,11 @@ class DeviceDesk:
             reason=reason,
         )
         now = self._clock.now()
-        ask = Ask(who=ByName(tenant=tenant, enrollment_id=enrollment_id), relationships=True)
+        ask = Ask(
+            who=ByName(tenant=tenant, enrollment_id=enrollment_id),
+            relationships=True,
+            escrows=EscrowView.ALWAYS,
+        )
         change = await self._enrollments.decide(
             ask, lambda seen: apply_accept(seen, enrollment_id, fingerprint, audit, now)
         )

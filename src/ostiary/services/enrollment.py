@@ -56,6 +56,8 @@ class ProfilePolicy:
     """From download to certificate; the challenge inside must be short-lived. (6.3 rule 1)"""
     renewal_valid_for: timedelta = timedelta(days=14)
     """Renewals wait, sealed, in the queue of a device that may be switched off."""
+    return_valid_for: timedelta = timedelta(days=7)
+    """A device that erases itself may take a while, or wait for a network. (escrowed-secrets.md 4.7 rule 7)"""
 
 
 class EnrollmentService:
@@ -136,8 +138,40 @@ class EnrollmentService:
         )
         return self._render(enrollment.topic, challenge, installed)
 
-    async def _topic(self, tenant: TenantId) -> Topic:
-        """The topic of the push certificate imported last, among those that can still push."""
+    async def return_profile(self, enrollment: Enrollment) -> bytes:
+        """The profile with which a device that is erased comes back, with a credential that only it can use, once.
+
+        It enrolls anew, so this is no renewal; it is believed because the credential was made for its serial number.
+        Minted when the command leaves: what waits in a queue would be spent or over by then.
+
+        Raises:
+            NoPushCertificate: there is no topic to write into it.
+
+        Source: escrowed-secrets.md 4.7 rule 7; case ER-05.
+        """
+        topic = await self._topic(enrollment.tenant, preferred=enrollment.topic)
+        installed = self._policy.installed
+        serial_number, now = enrollment.facts.serial_number, self._clock.now()
+        challenge = Secret(secrets.token_urlsafe(32).encode())
+        await self._challenges.add_challenge(
+            Challenge(
+                id=RecordId(secrets.token_hex(16)),
+                tenant=enrollment.tenant,
+                digest=self._sealer.digest(enrollment.tenant, challenge),
+                purpose=Purpose.ENROLL,
+                bound=Bound(enrollment_key=enrollment.key)
+                if serial_number is None
+                else Bound(serial_number=serial_number),
+                profile=installed,
+                invitation_id=None,
+                valid_until=now + self._policy.return_valid_for,
+                created_at=now,
+            )
+        )
+        return self._render(topic, challenge, installed)
+
+    async def _topic(self, tenant: TenantId, preferred: Topic | None = None) -> Topic:
+        """The preferred topic, else that of the push certificate imported last, among those that can still push."""
         now = self._clock.now()
         usable = [
             certificate
@@ -146,7 +180,8 @@ class EnrollmentService:
         ]
         if not usable:
             raise NoPushCertificate
-        return max(usable, key=lambda certificate: certificate.imported_at).topic
+        best = max(usable, key=lambda one: (one.topic == preferred, one.imported_at))
+        return best.topic
 
     def _render(self, topic: Topic, challenge: Secret, installed: InstalledProfile) -> bytes:
         profile = render_enrollment_profile(

@@ -52,6 +52,8 @@ class Visitor:
     signed: SignedMessage | None
     """None: the connection itself proved possession of the key, at the proxy."""
     public_keys: PublicKeys
+    has_ended: bool = False
+    """Its time is over, and policy lets it fetch its renewal, and nothing else."""
 
     def prove(self, body: bytes) -> DeviceIdentity:
         """The identity, once the signature turns out to be over this body.
@@ -111,12 +113,19 @@ class DeviceGate:
     def _visitor(
         self, certificate: bytes, others: tuple[bytes, ...], signed: SignedMessage | None
     ) -> Visitor:
+        policy, now = self._policy(), self._clock.now()
         issuer = self._authorities.verify(
             certificate,
             others,
-            self._clock.now(),
-            accept_expired=self._policy().accept_expired_certificates,
+            now,
+            accept_expired=policy.accept_expired_certificates,
+            grace=policy.expired_grace,
         )
         return Visitor(
-            certificate, Fingerprint(issuer.fingerprint), issuer, signed, self._public_keys
+            certificate,
+            Fingerprint(issuer.fingerprint),
+            issuer,
+            signed,
+            self._public_keys,
+            has_ended=now > issuer.not_after and not policy.accept_expired_certificates,
         )

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import IntEnum
 from typing import Final
 
+from ostiary.domain.severity import Severity
 from ostiary.domain.token import DEFAULT_TENANT, TenantId
 from ostiary.errors import Unavailable
 from ostiary.ports.clock import Clock
@@ -24,14 +24,6 @@ FIRST_SANE_MOMENT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """Ostiary did not exist before; a clock that shows less is wrong."""
 MOST_ALERTS: Final = 20
 _WRITTEN: Final = "doctor"
-
-
-class Severity(IntEnum):
-    """How bad a finding is; the worst decides the exit code."""
-
-    OK = 0
-    WARNING = 1
-    CRITICAL = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

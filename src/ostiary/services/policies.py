@@ -22,7 +22,16 @@ _CHOICES: Final[dict[str, type[StrEnum]]] = {
     "bad_digest": BadDigest,
 }
 
-_LEAST: Final[dict[str, timedelta]] = {"contest_silence": timedelta(0)} | dict.fromkeys(
+_LEAST: Final[dict[str, timedelta]] = dict.fromkeys(
+    (
+        "contest_silence",
+        "expired_grace",
+        "renewal_spread",
+        "rotate_after_reveal",
+        "destructive_expires_after",
+    ),
+    timedelta(0),
+) | dict.fromkeys(
     (
         "keep_ended_commands",
         "keep_cancelled_commands",
@@ -40,8 +49,25 @@ _NUMBERS: Final[dict[str, range]] = {
     "most_ended_commands": range(10, 1_000_001),
     "most_brief_generations": range(10, 10_001),
     "most_user_channels": range(1, 100_001),
+    "renew_at_life_left": range(5, 91),
+    "renewals_a_day": range(1, 1_000_001),
+    "renewal_canary_share": range(101),
+    "most_destructive_an_hour": range(10_001),
 }
 """The policies that are numbers, and what they may be."""
+
+_NAMES: Final = frozenset({"renewal_canaries"})
+"""The policies that are lists of enrollment ids."""
+MOST_NAMES: Final = 50
+_TEXTS: Final[dict[str, tuple[re.Pattern[str], str]]] = {
+    "admin_account": (re.compile("[a-z_][a-z0-9_.-]{0,30}"), "a Mac's short name: admin, it-staff"),
+    "admin_full_name": (
+        re.compile("[^\\x00-\\x1f\\x7f]{1,100}"),
+        "a name of at most 100 characters",
+    ),
+}
+"""The policies that are one word or name, what it may be, and that in words."""
+_NOBODY: Final = "none"
 
 _SPAN: Final = re.compile(r"([0-9]{1,4})([mhd])|([0-9]{1,8})")
 _SECONDS: Final = {"m": 60, "h": 3600, "d": 86400}
@@ -56,6 +82,13 @@ MEANINGS: Final[dict[str, str]] = {
     "contest_silence": "How long the old side of a contest must be silent before the newcomer takes its place.",
     "accept_sha1": "Whether signatures with SHA-1 are believed; Macs in the field make them.",
     "accept_expired_certificates": "Whether a device may speak with a certificate that has expired.",
+    "expired_grace": "How long after its end a certificate may still fetch the renewal of its identity, and only that.",
+    "renew_identities": "Whether devices are asked for new identities in time, by themselves.",
+    "renew_at_life_left": "At how many percent of a certificate's life its renewal begins.",
+    "renewals_a_day": "How many renewals begin in a day; those within thirty days of their end begin all the same.",
+    "renewal_spread": "Over which time the renewals of devices are spread that enrolled together.",
+    "renewal_canary_share": "Percent of the due devices that renew first, while the others wait; 0: nobody waits.",
+    "renewal_canaries": "Devices that renew first, instead of a share of those due.",
     "keep_ended_commands": "How long commands that ended are kept, with their results.",
     "keep_cancelled_commands": "How long cancelled commands are kept, if that is shorter.",
     "most_ended_commands": "How many ended commands are kept for each channel; the newest stay.",
@@ -66,13 +99,22 @@ MEANINGS: Final[dict[str, str]] = {
     "keep_challenges": "How long enrollment challenges and invitations are kept after their end.",
     "keep_alerts": "How long an alert is kept that was not raised again.",
     "keep_ended_relationships": "How long the losing side of a contest is kept, if it never handed over a secret.",
+    "rotate_after_reveal": "How long after a person was shown a password or recovery key it is replaced, where it can be.",
     "most_user_channels": "How many users of one device are managed; more are declined for their login session.",
+    "most_destructive_an_hour": "How many commands that erase, lock or shut down may be queued in an hour; more only with --confirm.",
+    "destructive_expires_after": "How long after it was queued such a command may still be handed out; 0: however long it waited.",
+    "return_to_service": "Whether a device in the return-to-service mode may reset itself when it asks to.",
+    "admin_account": "Short name of the administrator account that Setup Assistant makes on Macs that wait for it.",
+    "admin_full_name": "The full name of that account.",
+    "admin_hidden": "Whether that account stays out of sight at the login window.",
 }
 """What each policy decides, for people."""
 CHOICES: Final[dict[str, str]] = (
     {name: ", ".join(_CHOICES[name]) if name in _CHOICES else "true, false" for name in MEANINGS}
     | dict.fromkeys(_LEAST, "seconds, or 90m, 24h, 7d")
     | {name: f"{some.start} to {some.stop - 1}" for name, some in _NUMBERS.items()}
+    | dict.fromkeys(_NAMES, f"{_NOBODY}, or enrollment ids with commas between")
+    | {name: f"{_NOBODY}, or {words}" for name, (_, words) in _TEXTS.items()}
 )
 """What each policy can be set to, for people."""
 
@@ -155,6 +197,10 @@ def decode_policy_value(name: str, value: object) -> Any:
         return _span(name, value)
     if name in _NUMBERS:
         return _number(name, value)
+    if name in _NAMES:
+        return _names(name, value)
+    if name in _TEXTS:
+        return _text_value(name, value)
     if not isinstance(value, bool):
         raise PolicyValueUnusable(f"{name} is true or false")
     return value
@@ -176,8 +222,33 @@ def _number(name: str, value: object) -> int:
     return value
 
 
+def _names(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise PolicyValueUnusable(f"{name} is a list of enrollment ids, or {_NOBODY}")
+    names = names_in("" if value == _NOBODY else value)
+    if len(names) > MOST_NAMES:
+        raise PolicyValueUnusable(f"{name} has at most {MOST_NAMES} enrollment ids")
+    return ",".join(names)
+
+
+def _text_value(name: str, value: object) -> str:
+    form, words = _TEXTS[name]
+    if value in ("", _NOBODY):
+        return ""
+    if not isinstance(value, str) or form.fullmatch(value) is None or not value.isprintable():
+        raise PolicyValueUnusable(f"{name} is {_NOBODY}, or {words}")
+    return value
+
+
+def names_in(listed: str) -> tuple[str, ...]:
+    """The enrollment ids of a policy that lists them."""
+    return tuple(name for one in listed.split(",") if (name := one.strip()))
+
+
 def plain_value(name: str, text: str) -> object:
     """The JSON form of what a person wrote; text that is no such value stays text, to be refused."""
+    if name in _NAMES or name in _TEXTS:
+        return text
     if text in ("true", "false"):
         return text == "true"
     if name in _LEAST and (span := _SPAN.fullmatch(text)):
@@ -193,6 +264,8 @@ def _text(value: object) -> str:
             return _span_text(value)
         case bool():
             return "true" if value else "false"
+        case "":
+            return _NOBODY
         case _:
             return str(value)
 

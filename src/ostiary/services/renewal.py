@@ -1,4 +1,4 @@
-"""Renewing a device's identity: its enrollment profile again, with a credential minted for this enrollment alone."""
+"""Sending what renews a device's identity: its enrollment profile again, with a credential minted for this enrollment alone."""
 
 from ostiary.domain.decision import Ask, ByName, Change, Snapshot
 from ostiary.domain.enqueueing import NotEnrolled
@@ -15,7 +15,7 @@ from ostiary.services.enrollment import EnrollmentService
 
 
 class RenewalDesk:
-    """Sends the profile that makes a device fetch a new identity; what was held survives, because it is proven. (2.3-B)"""
+    """Queues the profile that makes a device fetch a new identity; what was held survives, because it is proven. (2.3-B)"""
 
     def __init__(
         self,
@@ -29,24 +29,26 @@ class RenewalDesk:
         self._desk = desk
         self._clock = clock
 
-    async def renew(self, enrollment_id: EnrollmentId, caller: Caller) -> CommandUuid:
-        """Queue the InstallProfile that renews one device's identity.
+    async def send(self, row: Enrollment, uuid: CommandUuid, caller: Caller) -> None:
+        """Queue the InstallProfile that renews one device's identity, under a CommandUUID that was noted before.
 
         The certificate in use stays valid until the new one is seen (2.4 rows 6 to 8).
 
         Raises:
-            EnrollmentUnknown, NotEnrolled
-            ProfileNotOurs: the profile on the device did not come from us.
+            NotEnrolled, ProfileNotOurs, and what CommandDesk refuses.
         """
-        row = await self._served(enrollment_id, caller)
         profile = await self._enrollment.renewal_profile(row)
-        queued = await self._desk.enqueue([enrollment_id], install_profile(profile), caller)
-        refused = queued.refused[enrollment_id]
-        if refused is not None:
+        queued = await self._desk.enqueue([row.id], install_profile(profile), caller, uuid=uuid)
+        if (refused := queued.refused[row.id]) is not None:
             raise refused
-        return queued.uuid
 
-    async def _served(self, enrollment_id: EnrollmentId, caller: Caller) -> Enrollment:
+    async def withdraw(self, row: Enrollment, uuid: CommandUuid, caller: Caller) -> None:
+        """Cancel one that waited for too long. Raises CommandIsOver, EnrollmentUnknown."""
+        await self._desk.cancel(row.id, uuid, caller, "its credential is about to end")
+
+    async def served(self, enrollment_id: EnrollmentId, caller: Caller) -> Enrollment:
+        """The device of this name, if it takes commands. Raises EnrollmentUnknown, NotEnrolled."""
+
         def rule(seen: Snapshot) -> Change[Enrollment]:
             row = require_known(seen, enrollment_id)
             if not row.state.is_served:

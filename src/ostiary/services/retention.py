@@ -26,6 +26,7 @@ from ostiary.domain.token import RecordId, TokenKind
 from ostiary.ports.clock import Clock
 from ostiary.ports.meter import Meter
 from ostiary.ports.retention import START, Retention, Review
+from ostiary.services.clock_trust import ClockTrust
 
 GENERATIONS: Final = "generations"
 """What the figures call ledger records of tokens."""
@@ -33,12 +34,6 @@ SURPLUS: Final = "surplus-commands"
 """What the figures call ended commands beyond what a channel may keep."""
 BY_HAND: Final = " by hand"
 """Walks that a person asked for have places of their own."""
-CLOCK_JUMP: Final = timedelta(days=7)
-"""Between two sweeps: more than anybody's clock drifts, and no harm where a server was off for so long."""
-CLOCK_SETTLES: Final = timedelta(days=1)
-"""After a jump; by then somebody has noticed, for no certificate is valid to a clock that is years ahead."""
-_CLOCK: Final = "clock"
-_CLOCK_JUMPED: Final = "clock jumped"
 _LONGEST_HISTORY: Final = 2 * MOST_YOUNG
 """Looked at together: more than may stay of one relationship, or nothing of a longer history would ever go."""
 _REVIEWS: Final = 100
@@ -100,6 +95,7 @@ class RetentionService:
         self._clock = clock
         self._meter = meter
         self._pace = pace or RetentionPace()
+        self._clock_trust = ClockTrust(retention, clock, "retention")
 
     async def take_turn(self) -> bool:
         """Whether this node is the one that works now; holds for a few minutes."""
@@ -127,7 +123,7 @@ class RetentionService:
         Nothing is done for a day after the clock has jumped: by a clock that is wrong, everything is old.
         """
         done = Round()
-        if not (by_hand or await self._trusts_clock()):
+        if not (by_hand or await self._clock_trust.is_given()):
             return done
         for rule in AGE_RULES:
             await self._drop_aged(rule, done)
@@ -175,22 +171,6 @@ class RetentionService:
                 is_all=saw_all_histories,
             ),
         )
-
-    async def _trusts_clock(self) -> bool:
-        """Whether time has passed as it does; a server that was off for long waits a day, too. (users.md 5.2, promise 10)"""
-        now = self._clock.now()
-        seen, jumped = [
-            datetime.fromisoformat(place)
-            if (place := await self._retention.load_place(name))
-            else None
-            for name in (_CLOCK, _CLOCK_JUMPED)
-        ]
-        await self._retention.save_place(_CLOCK, now.isoformat())
-        if seen is not None and now - seen > CLOCK_JUMP:
-            await self._retention.save_place(_CLOCK_JUMPED, now.isoformat())
-            log.warning("retention_waits", clock_jumped_from=seen.isoformat(), to=now.isoformat())
-            return False
-        return jumped is None or not timedelta(0) <= now - jumped < CLOCK_SETTLES
 
     async def _review(self, reviews: Sequence[Review], done: Round) -> int:
         """Look at histories that grew; how many of them are settled."""

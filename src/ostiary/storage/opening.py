@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from ostiary.ports.clock import Clock
+from ostiary.ports.escrow import Escrows
+from ostiary.ports.renewals import Renewals
 from ostiary.ports.reports import Reports
 from ostiary.ports.retention import Retention
 from ostiary.ports.storage import (
@@ -32,6 +34,7 @@ class Storage:
 
     enrollments: Enrollments
     challenges: Challenges
+    escrows: Escrows
     wakes: Wakes
     push_certificates: PushCertificates
     api_tokens: ApiTokens
@@ -39,6 +42,7 @@ class Storage:
     policies: Policies
     reports: Reports
     retention: Retention
+    renewals: Renewals
     close: Callable[[], Awaitable[None]]
     """Write what is still to be written, and let others open the database."""
     check: Callable[[], Awaitable[None]]
@@ -62,6 +66,7 @@ def open_storage(
     return Storage(
         enrollments=opened.enrollments,
         challenges=opened.challenges,
+        escrows=opened.escrows,
         wakes=opened.wakes,
         push_certificates=opened.push_certificates,
         api_tokens=opened.api_tokens,
@@ -69,6 +74,7 @@ def open_storage(
         policies=opened.policies,
         reports=opened.reports,
         retention=opened.retention,
+        renewals=opened.renewals,
         close=opened.close,
         check=opened.check,
     )

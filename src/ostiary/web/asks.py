@@ -93,6 +93,14 @@ def number(ask: Fields, name: str) -> int:
     return value
 
 
+def flag(ask: Fields, name: str) -> bool:
+    """Whether `name` was said to be so; absent means no."""
+    value = ask.get(name, False)
+    if not isinstance(value, bool):
+        raise AskUnreadable(f"`{name}` is neither true nor false")
+    return value
+
+
 def decoded(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -25,7 +25,7 @@ from ostiary.domain.token import (
     TokenKind,
     TokenState,
 )
-from ostiary.errors import Malformed, Missing, OstiaryError
+from ostiary.errors import Malformed, Missing
 from ostiary.ports.clock import Clock
 from ostiary.ports.reports import Reports
 from ostiary.protocol.mdm.checkin import Topic
@@ -34,21 +34,22 @@ from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.secret import Secret
 from ostiary.services.api_tokens import ApiTokenNameTaken, ApiTokenService
 from ostiary.services.caller import Caller, Scope
-from ostiary.services.commands import CommandDesk, Enqueued
+from ostiary.services.commands import CommandDesk
 from ostiary.services.devices import DeviceDesk
+from ostiary.services.erasures import find_erasure
 from ostiary.services.finding import find_enrollments
 from ostiary.services.health import HealthService
+from ostiary.services.identity_renewal import IdentityRenewalService
+from ostiary.services.identity_survey import IdentitySurvey
 from ostiary.services.invitations import InvitationService
 from ostiary.services.policies import CHOICES, MEANINGS, PolicyBook, policy_values
 from ostiary.services.push import PushService
 from ostiary.services.push_certificates import PushCertificateService
-from ostiary.services.renewal import RenewalDesk
 from ostiary.services.retention import RetentionService
 from ostiary.web import lines
 from ostiary.web.asks import (
     MOST_LINES,
     actor_of,
-    decoded,
     limit_of,
     number,
     one_of,
@@ -59,8 +60,8 @@ from ostiary.web.asks import (
     texts,
 )
 from ostiary.web.body import BodyBudget
-from ostiary.web.problems import family_of
-from ostiary.web.typed_commands import build_command
+from ostiary.web.identities import IdentityRoutes
+from ostiary.web.queueing import queue
 
 _LOOKED_THROUGH: Final = 20_000
 """Commands among which one is sought by its UUID: those that wait, then the newest that ended."""
@@ -73,7 +74,8 @@ class ControlServices:
     reports: Reports
     desk: CommandDesk
     devices: DeviceDesk
-    renewals: RenewalDesk
+    renewals: IdentityRenewalService
+    identities: IdentitySurvey
     pushes: PushService
     certificates: PushCertificateService
     invitations: InvitationService
@@ -105,6 +107,13 @@ class Control:
 
     def __init__(self, services: ControlServices) -> None:
         self._services = services
+        self._identities = IdentityRoutes(
+            renewals=services.renewals,
+            survey=services.identities,
+            policies=services.policies,
+            budget=services.budget,
+            caller=self._caller,
+        )
 
     def routes(self) -> list[Route]:
         """One address for each thing a command does."""
@@ -116,7 +125,7 @@ class Control:
             Route("/device/accept-certificate", self.accept_certificate, methods=["POST"]),
             Route("/device/keep-certificate", self.keep_certificate, methods=["POST"]),
             Route("/device/release", self.release, methods=["POST"]),
-            Route("/identities/renew", self.renew_identity, methods=["POST"]),
+            *self._identities.routes(),
             Route("/commands", self.commands, methods=["GET"]),
             Route("/commands", self.enqueue, methods=["POST"]),
             Route("/command", self.command, methods=["GET"]),
@@ -184,7 +193,10 @@ class Control:
         current = [record for record in tokens if _is_current(record.state.value)]
         return JSONResponse(
             {
-                "enrollments": [lines.enrollment_facts(row) for row in rows],
+                "enrollments": [
+                    lines.enrollment_facts(rows[0], await find_erasure(reports, rows[0])),
+                    *(lines.enrollment_facts(row) for row in rows[1:]),
+                ],
                 "certificates": [lines.binding_line(binding) for binding in bindings],
                 "tokens": [lines.token_line(record, now) for record in current],
                 "commands": [lines.command_line(line) for line in commands],
@@ -217,13 +229,6 @@ class Control:
             reason=optional_text(ask, "reason") or "",
         )
         return JSONResponse(lines.enrollment_line(row))
-
-    async def renew_identity(self, request: Request) -> Response:
-        ask = await read_ask(request, self._services.budget)
-        uuid = await self._services.renewals.renew(
-            EnrollmentId(text(ask, "id")), self._caller(request)
-        )
-        return JSONResponse({"uuid": uuid})
 
     async def release(self, request: Request) -> Response:
         ask = await read_ask(request, self._services.budget)
@@ -270,16 +275,8 @@ class Control:
 
     async def enqueue(self, request: Request) -> Response:
         ask = await read_ask(request, self._services.budget)
-        ids = [EnrollmentId(one) for one in texts(ask, "ids")]
-        caller, pushes = self._caller(request), bool(ask.get("push", True))
-        if "plist" in ask:
-            enqueued = await self._services.desk.enqueue_raw(
-                ids, decoded(text(ask, "plist")), caller, pushes=pushes
-            )
-        else:
-            command = build_command(text(ask, "command"), ask)
-            enqueued = await self._services.desk.enqueue(ids, command, caller, pushes=pushes)
-        return JSONResponse(_enqueued(enqueued))
+        policy = self._services.policies.current()
+        return JSONResponse(await queue(ask, self._services.desk, policy, self._caller(request)))
 
     async def cancel(self, request: Request) -> Response:
         ask = await read_ask(request, self._services.budget)
@@ -297,7 +294,8 @@ class Control:
         results = await self._services.pushes.push_now(self._services.tenant, ids)
         return JSONResponse(
             [
-                {"id": result.enrollment_id, "apns_id": result.apns_id} | _refusal(result.error)
+                {"id": result.enrollment_id, "apns_id": result.apns_id}
+                | lines.refusal(result.error)
                 for result in results
             ]
         )
@@ -478,26 +476,3 @@ def _fingerprint(written: str) -> Fingerprint:
 
 def _is_current(state: str) -> bool:
     return state in {"ok", "candidate", "suspect"}
-
-
-def _enqueued(enqueued: Enqueued) -> dict[str, Any]:
-    return {
-        "uuid": enqueued.uuid,
-        "request_type": enqueued.request_type,
-        "results": [
-            {"id": enrollment_id} | _refusal(error)
-            for enrollment_id, error in enqueued.refused.items()
-        ],
-    }
-
-
-def _refusal(error: OstiaryError | None) -> dict[str, str | None]:
-    """Why one of several did not work, as a problem would tell it; nothing where it did."""
-    if error is None:
-        return {"error": None, "hint": None, "family": None}
-    family = family_of(error)
-    return {
-        "error": str(error),
-        "hint": error.hint,
-        "family": family.__name__ if family else None,
-    }

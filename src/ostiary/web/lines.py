@@ -5,12 +5,17 @@ from datetime import datetime
 from typing import Any
 
 from ostiary.domain.enrollment import Binding, Enrollment
+from ostiary.domain.erasure import Erasure
 from ostiary.domain.push_healing import healing_of, why_dead
+from ostiary.domain.rehearsal import Rehearsed
 from ostiary.domain.token import TokenRecord
 from ostiary.domain.token_standing import standing_of
+from ostiary.errors import OstiaryError
 from ostiary.ports.reports import AlertLine, CommandLine
+from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.services.push_certificates import PushTopicStatus
 from ostiary.services.retention import Outlook
+from ostiary.web.problems import family_of
 
 Line = dict[str, Any]
 
@@ -33,8 +38,8 @@ def enrollment_line(row: Enrollment) -> Line:
     }
 
 
-def enrollment_facts(row: Enrollment) -> Line:
-    """One enrollment with all that is known of it."""
+def enrollment_facts(row: Enrollment, erasure: Erasure | None = None) -> Line:
+    """One enrollment with all that is known of it, and what became of its last erase."""
     return enrollment_line(row) | {
         "key": row.key,
         "tenant": row.tenant,
@@ -51,6 +56,7 @@ def enrollment_facts(row: Enrollment) -> Line:
         "pushed": moment(row.pushed_at),
         "unlock_token_arrived": moment(row.unlock.arrived_at if row.unlock else None),
         "bootstrap_token_arrived": moment(row.bootstrap.arrived_at if row.bootstrap else None),
+        "erase": erasure.value if erasure is not None else None,
     }
 
 
@@ -153,6 +159,32 @@ def push_topic_line(topic: PushTopicStatus) -> Line:
         "enrollments": topic.enrollments,
         "paused": moment(topic.paused_since),
         "paused_reason": topic.paused_reason,
+    }
+
+
+def rehearsed_line(enrollment_id: EnrollmentId, target: Rehearsed, *, allowed: bool) -> Line:
+    """What a command would come to at one target, and who that is; `allowed` says whether all may be queued at once."""
+    device = target.device
+    known: Line = {
+        "name": device.facts.device_name if device else None,
+        "serial": device.facts.serial_number if device else None,
+        "model": (device.facts.product_name or device.facts.model) if device else None,
+        "os": device.facts.os_version if device else None,
+        "last_seen": moment(target.channel.last_seen_at) if target.channel else None,
+    }
+    would = {"would_be_queued": allowed and target.refused is None}
+    return {"id": enrollment_id} | known | would | refusal(target.refused)
+
+
+def refusal(error: OstiaryError | None) -> dict[str, str | None]:
+    """Why one of several did not work, as a problem would tell it; nothing where it did."""
+    if error is None:
+        return {"error": None, "hint": None, "family": None}
+    family = family_of(error)
+    return {
+        "error": str(error),
+        "hint": error.hint,
+        "family": family.__name__ if family else None,
     }
 
 

@@ -14,12 +14,18 @@ from ostiary.errors import OstiaryError, TooLarge
 from ostiary.formats import plist
 from ostiary.formats.plist import Fields
 from ostiary.ports.meter import Meter
-from ostiary.protocol.mdm.checkin import CheckinMessage, DeclarativeManagement, decode_checkin
+from ostiary.protocol.mdm.checkin import (
+    CheckinMessage,
+    DeclarativeManagement,
+    TokenUpdate,
+    decode_checkin,
+)
 from ostiary.protocol.mdm.connect import decode_connect
 from ostiary.services.checkin import CheckinService
 from ostiary.services.connect import CommandChannel
 from ostiary.services.declarations import DeclarationMissing
 from ostiary.services.gate import DeviceGate
+from ostiary.services.renewal_channel import IdentityEnded, RenewalChannel
 from ostiary.services.reply import Farewell, Media, Reply
 from ostiary.web.body import BodyBudget, BodyReader
 from ostiary.web.journal import tell
@@ -51,6 +57,8 @@ class DeviceDoor:
     gate: DeviceGate
     checkin: CheckinService
     commands: CommandChannel
+    renewals: RenewalChannel
+    """For identities that have ended: their renewal, and nothing else."""
     proxies: ProxyTrust
     budget: BodyBudget
     meter: Meter
@@ -111,12 +119,17 @@ class _Visit:
             fields = await _read(body)
         # By content type; where that does not tell, by the body. (1.1)
         if head.is_checkin or (fields.has("MessageType") and not fields.has("Status")):
-            return await self._checkin(identity, fields, len(body))
-        return await self._report(identity, fields)
+            return await self._checkin(identity, fields, len(body), has_ended=visitor.has_ended)
+        return await self._report(identity, fields, has_ended=visitor.has_ended)
 
-    async def _checkin(self, identity: DeviceIdentity, fields: Fields, size: int) -> Answer:
+    async def _checkin(
+        self, identity: DeviceIdentity, fields: Fields, size: int, *, has_ended: bool
+    ) -> Answer:
         message = decode_checkin(fields)
         self.kind = type(message).__name__
+        if has_ended and not isinstance(message, TokenUpdate):
+            # A TokenUpdate that is refused is repeated before anything else is asked, and may come only once. (TU-5, TU-7)
+            raise IdentityEnded(fingerprint=identity.fingerprint)
         if size > LARGEST_CHECKIN and not _is_status_report(message):
             raise CheckinTooLarge(limit_bytes=LARGEST_CHECKIN)
         tell(
@@ -125,11 +138,12 @@ class _Visit:
         )
         return respond(await self._door.checkin.handle(identity, message))
 
-    async def _report(self, identity: DeviceIdentity, fields: Fields) -> Answer:
+    async def _report(self, identity: DeviceIdentity, fields: Fields, *, has_ended: bool) -> Answer:
         self.kind = "Connect"
         report = decode_connect(fields)
         tell(enrollment_id=report.channel.id, message="Connect", device_status=report.status.value)
-        return respond(await self._door.commands.handle(identity, report))
+        commands = self._door.renewals if has_ended else self._door.commands
+        return respond(await commands.handle(identity, report))
 
 
 async def _read(body: bytes) -> Fields:

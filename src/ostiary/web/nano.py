@@ -1,5 +1,6 @@
 """NanoMDM's API, so that the scripts and tools written for it work here unchanged. (users.md 3.4.1)"""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,6 +31,10 @@ LARGEST_PUSH_CERTIFICATE: Final = 256 * 1024
 
 class TopicNotNamed(Malformed):
     """missing required query parameter: topic"""
+
+
+class CountUnreadable(Malformed):
+    """The query parameter `confirm` is not the number of enrollments that the command is for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,11 +138,16 @@ class NanoApi:
         result = _Result(_ids(request), no_push=bool(_query(request, "nopush")))
         body = await read_body(request, limit=LARGEST_COMMAND, budget=self._services.budget)
         to_push: Iterable[EnrollmentId] = result.ids
+        confirmed = _confirmed(request)
         if body:
             try:
                 to_push = result.note_commands(
                     await self._services.desk.enqueue_raw(
-                        result.ids, body, caller, pushes=not result.no_push
+                        result.ids,
+                        body,
+                        caller,
+                        pushes=not result.no_push,
+                        confirmed=confirmed,
                     )
                 )
             except Malformed as error:  # NanoMDM says 500 to a command that it cannot read
@@ -189,6 +199,16 @@ def _apart(pem: bytes) -> bytes:
 def _ids(request: Request) -> tuple[EnrollmentId, ...]:
     ids: str = request.path_params["ids"]
     return tuple(dict.fromkeys(EnrollmentId(one) for one in ids.split(",")))
+
+
+def _confirmed(request: Request) -> int | None:
+    """How many devices the caller counted for a destructive command; NanoMDM knows no such parameter."""
+    said = _query(request, "confirm")
+    if not said:
+        return None
+    if not re.fullmatch("[0-9]{1,6}", said):
+        raise CountUnreadable
+    return int(said)
 
 
 def _query(request: Request, name: str) -> str:

@@ -3,10 +3,14 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from conformance.storage_values import NOON, digest, key, record_id
 from ostiary.domain.policy import Policy
 from ostiary.domain.retention import (
     AGE_RULES,
+    ESCROWED,
+    MAY_OPEN,
     MOST_YOUNG,
     Aged,
     Disposable,
@@ -14,7 +18,7 @@ from ostiary.domain.retention import (
     judge_history,
     returned_values,
 )
-from ostiary.domain.token import DEFAULT_TENANT, Holder, TokenKind, TokenState
+from ostiary.domain.token import DEFAULT_TENANT, FORM_OF, Form, Holder, TokenKind, TokenState
 
 POLICY = Policy(most_brief_generations=10)
 DAY = timedelta(days=1)
@@ -204,6 +208,22 @@ def test_what_people_made_stays() -> None:
     for kind in (TokenKind.API_TOKEN, TokenKind.PUSH_CERTIFICATE):
         parts = [generation(n, kind=kind, relationship=None) for n in range(1, 300)]
         assert judge_history(parts, POLICY, NOON + YEARS) == Disposable()
+
+
+@pytest.mark.parametrize("kind", sorted(ESCROWED))
+def test_no_generation_of_an_escrowed_secret_ever_goes(kind: TokenKind) -> None:
+    """A disk may still open with the oldest recovery key, a Mac from a backup with its old lock. (4.0.3)"""
+    for state in TokenState:
+        parts = [generation(n, kind=kind, state=state) for n in range(1, MOST_YOUNG + 300)]
+        for now in (NOON + DAY, NOON + YEARS):
+            assert judge_history(parts, POLICY, now) == Disposable()
+
+
+def test_whatever_is_sealed_may_open_something_but_for_what_pushes() -> None:
+    """A kind that is added is to be found here: its relationship must not be forgotten."""
+    sealed = {kind for kind, form in FORM_OF.items() if form is Form.SEALED}
+    assert sealed - MAY_OPEN == {TokenKind.PUSH, TokenKind.PUSH_CERTIFICATE}
+    assert not MAY_OPEN - sealed
 
 
 def test_a_value_that_another_had_replaced_is_seen_to_return() -> None:

@@ -76,6 +76,18 @@ def test_an_expired_identity_is_refused_even_when_remembered_unless_policy_accep
         authorities.verify(device.der, (), later)
 
 
+def test_a_grace_lets_an_expired_identity_in_for_so_long_and_no_longer(
+    authorities: DeviceAuthorities,
+) -> None:
+    """3.8 step 7, by policy: what it may do then is decided at the door. (docs/divergences.md)"""
+    device = issue("a", OURS)
+    end = authorities.verify(device.der, (), NOW).not_after
+    grace = timedelta(days=90)
+    assert authorities.verify(device.der, (), end + grace, grace=grace).not_after == end
+    with pytest.raises(CertificateExpired):
+        authorities.verify(device.der, (), end + grace + timedelta(seconds=1), grace=grace)
+
+
 def test_what_is_remembered_is_bounded_and_right(authorities: DeviceAuthorities) -> None:
     devices = [issue(name, issuer) for name in "abc" for issuer in (OURS, FOREIGN)]
     for _ in range(2):

@@ -7,6 +7,7 @@ import pytest
 from typing_extensions import override
 
 from ostiary.domain.decision import Alert
+from ostiary.domain.severity import Severity
 from ostiary.domain.token import TenantId
 from ostiary.ports.reports import AlertLine, Counts
 from ostiary.ports.storage import PushCertificate, StorageFailed
@@ -15,7 +16,6 @@ from ostiary.services.health import (
     Dated,
     Finding,
     HealthService,
-    Severity,
     ending,
 )
 

@@ -3,7 +3,7 @@
 import plistlib
 from base64 import b64decode
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from os import urandom
@@ -317,14 +317,16 @@ class FakeMdm:
         )
         return encode_signed(document, self.ca, attributes={}) if sign else document
 
-    def other_profile(self, identifier: str = "example.wifi") -> bytes:
+    def other_profile(
+        self, identifier: str = "example.wifi", *, payloads: Sequence[Mapping[str, Any]] = ()
+    ) -> bytes:
         return plistlib.dumps(
             {
                 "PayloadType": "Configuration",
                 "PayloadVersion": 1,
                 "PayloadIdentifier": identifier,
                 "PayloadUUID": str(uuid4()).upper(),
-                "PayloadContent": [],
+                "PayloadContent": [dict(each) for each in payloads],
             }
         )
 
@@ -372,6 +374,12 @@ class Stage:
         await device.enroll(self.server.profile())
         assert device.enrolled
         return device
+
+    async def ask(self, device: Device, request_type: str, **keys: Any) -> dict[str, Any]:
+        """The last report of a session in which the device received this command."""
+        self.server.queue(request_type, **keys)
+        await device.idle()
+        return self.server.reports[-1]
 
     def said(self) -> list[str]:
         return [event.what for event in self.events]

@@ -49,6 +49,31 @@ async def test_catalina_waits_for_the_option(stage: Stage) -> None:
     assert mac.bootstrap.escrowed
 
 
+@pytest.mark.parametrize(
+    ("version", "keys", "who", "escrows"),
+    [
+        ("10.15.3", {}, "itadmin", False),
+        ("10.15.3", {}, "ada", True),
+        ("10.15.7", {}, "itadmin", True),
+        ("10.15.7", {"SkipPrimarySetupAccountCreation": True}, "itadmin", False),
+        ("11.6", {"SkipPrimarySetupAccountCreation": True}, "itadmin", True),
+    ],
+)
+async def test_catalina_escrows_only_after_certain_logins(
+    stage: Stage, version: str, keys: dict[str, Any], who: str, escrows: bool
+) -> None:
+    """4.2, the table of triggers."""
+    mac = await stage.enrolled(
+        replace(PERSONALITIES["mac-10.15"], os_version=version), awaiting=True
+    )
+    mac.mdm_options["BootstrapTokenAllowed"] = True
+    admin = {"shortName": "itadmin"}
+    await stage.ask(mac, "AccountConfiguration", AutoSetupAdminAccounts=[admin], **keys)
+    await stage.ask(mac, "DeviceConfigured")
+    await mac.user_login(who)
+    assert mac.bootstrap.escrowed is escrows
+
+
 @pytest.mark.parametrize("change", [{"supervised": False}, {"bootstrap_tokens": False}])
 async def test_only_supervised_macs_take_part(stage: Stage, change: dict[str, Any]) -> None:
     mac = await stage.enrolled(replace(PERSONALITIES["mac"], **change))

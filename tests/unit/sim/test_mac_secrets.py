@@ -2,13 +2,17 @@
 
 import plistlib
 import re
+from dataclasses import replace
 
 import pytest
+from asn1crypto import cms
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ostiary_sim.cms import ContentCipher, decode_enveloped
+from ostiary_sim.errors import NotPossible
 from ostiary_sim.identity import Identity
+from ostiary_sim.personality import PERSONALITIES
 from unit.sim.fake_mdm import Stage
 
 KEY_LOOK = r"[A-Z0-9]{4}(-[A-Z0-9]{4}){5}"
@@ -153,3 +157,111 @@ async def test_intel_macs_have_no_recovery_lock(stage: Stage) -> None:
     stage.server.queue("SetRecoveryLock", NewPassword="secret one")
     await mac.idle()
     assert stage.server.statuses()[-1] == "Error"
+
+
+async def test_a_rotation_may_crash_before_the_reply(stage: Stage) -> None:
+    """FV-07: the new key is in force, and told by the next SecurityInfo under the profile's certificate."""
+    mac = await stage.enrolled("mac")
+    await mac.install_profile(escrow_profile(stage.server.ca))
+    old = mac.turn_on_filevault()
+    mac.levers.rotation_crashes = True
+    uuid = stage.server.queue(
+        "RotateFileVaultKey", KeyType="personal", FileVaultUnlock={"Password": old}
+    )
+    await mac.idle()
+    assert stage.server.statuses() == ["Idle"]
+    new = mac.truth().recovery_key
+    assert new != old
+    await mac.idle()
+    assert stage.server.reports[-1]["CommandUUID"] == uuid
+    assert stage.server.statuses()[-1] == "Error"  # handed out again, with the key that was
+    envelope = (await security_info(stage, mac))["FDE_PersonalRecoveryKeyCMS"]
+    assert isinstance(envelope, bytes)
+    assert opened(envelope, stage.server.ca) == new == mac.truth().recovery_key
+
+
+async def test_an_envelope_may_name_its_recipient_by_the_key(stage: Stage) -> None:
+    mac = await stage.enrolled("mac")
+    mac.levers.envelope_by_key_identifier = True
+    await mac.install_profile(escrow_profile(stage.server.ca))
+    key = mac.turn_on_filevault()
+    envelope = mac.volume.escrowed or b""
+    inside = cms.ContentInfo.load(envelope)["content"]["recipient_infos"][0].chosen
+    assert inside["rid"].name == "subject_key_identifier"
+    assert opened(envelope, stage.server.ca) == key
+
+
+async def test_the_disk_opens_to_whoever_has_a_secure_token(stage: Stage) -> None:
+    mac = await stage.enrolled("mac")
+    await mac.user_login("ada", password="hers")
+    stage.server.bootstrap_token = b""
+    await mac.user_login("grace", password="theirs")
+    old = mac.turn_on_filevault()
+    wanted = {"KeyType": "personal"}
+    no = await stage.ask(
+        mac, "RotateFileVaultKey", FileVaultUnlock={"Password": "theirs"}, **wanted
+    )
+    assert no["Status"] == "Error"
+    assert mac.truth().recovery_key == old
+    yes = await stage.ask(mac, "RotateFileVaultKey", FileVaultUnlock={"Password": "hers"}, **wanted)
+    assert yes["Status"] == "Acknowledged"
+    assert "RotateResult" not in yes
+    assert mac.truth().recovery_key != old
+
+
+@pytest.mark.parametrize(
+    ("certificate", "status"), [("text", "CommandFormatError"), (b"nonsense", "Error")]
+)
+async def test_a_reply_certificate_that_is_none_rotates_nothing(
+    stage: Stage, certificate: object, status: str
+) -> None:
+    mac = await stage.enrolled("mac")
+    old = mac.turn_on_filevault()
+    report = await stage.ask(
+        mac,
+        "RotateFileVaultKey",
+        KeyType="personal",
+        FileVaultUnlock={"Password": old},
+        ReplyEncryptionCertificate=certificate,
+    )
+    assert report["Status"] == status
+    assert mac.truth().recovery_key == old
+
+
+async def test_a_profile_turns_filevault_on_at_the_next_login(stage: Stage) -> None:
+    mac = await stage.enrolled("mac")
+    await mac.install_profile(escrow_profile(stage.server.ca))
+    payload = {"PayloadType": "com.apple.MCX.FileVault2", "Enable": "On", "Defer": True}
+    await mac.install_profile(stage.server.other_profile("example.on", payloads=[payload]))
+    assert not mac.volume.encrypted
+    await mac.user_login("ada")
+    assert mac.volume.escrowed is not None
+
+
+async def test_a_lock_set_before_setup_assistant_ends_is_not_in_force(stage: Stage) -> None:
+    """Field fact a: not even after DeviceConfigured, while a person still clicks through it."""
+    mac = await stage.enrolled("mac", awaiting=True)
+    mac.levers.setup_assistant_lingers = True
+    with pytest.raises(NotPossible):
+        mac.finish_setup()
+    await stage.ask(mac, "DeviceConfigured")
+    await stage.ask(mac, "SetRecoveryLock", NewPassword="secret one")
+    assert mac.truth().recovery_lock is None
+    mac.finish_setup()
+    await stage.ask(mac, "SetRecoveryLock", NewPassword="secret one")
+    assert mac.truth().recovery_lock == "secret one"
+
+
+async def test_the_lever_acknowledges_without_applying(stage: Stage) -> None:
+    mac = await stage.enrolled("mac")
+    mac.levers.recovery_lock_not_applied = True
+    report = await stage.ask(mac, "SetRecoveryLock", NewPassword="secret one")
+    assert report["Status"] == "Acknowledged"
+    assert mac.truth().recovery_lock is None
+
+
+async def test_macs_before_11_5_know_no_recovery_lock(stage: Stage) -> None:
+    mac = await stage.enrolled(replace(PERSONALITIES["mac"], os_version="11.4"))
+    report = await stage.ask(mac, "SetRecoveryLock", NewPassword="secret one")
+    assert report["Status"] == "Error"
+    assert "IsRecoveryLockEnabled" not in await security_info(stage, mac)

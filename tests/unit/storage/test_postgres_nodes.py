@@ -22,6 +22,7 @@ from conformance.storage_values import (
     credential,
     device,
     digest,
+    escrow,
     fingerprint,
     invitation,
     key,
@@ -36,11 +37,13 @@ from ostiary.domain.decision import (
     CancelCommands,
     Change,
     CommandMove,
+    EscrowView,
     QueueView,
     Snapshot,
     Wake,
 )
 from ostiary.domain.enrollment import Standing, State
+from ostiary.domain.escrow import EscrowState
 from ostiary.domain.invitation import Challenge, Invitation, Spend
 from ostiary.errors import Conflicting, Refused
 from ostiary.storage.audit_chain import FIRST_HASH, next_hash
@@ -123,6 +126,84 @@ async def test_decisions_on_one_row_are_counted_each(nodes: Nodes) -> None:
         *(node.enrollments.decide(ask, count) for node in nodes for _ in range(25))
     )
     assert sorted(change.answer for change in changes) == list(range(1, 51))
+
+
+async def test_decisions_about_an_escrow_are_made_one_after_the_other(nodes: Nodes) -> None:
+    """On the device's channel and on its user's, by two nodes: none is made on what another has changed since."""
+    await store(nodes[0], rows=(device(1), user(2, parent=1)), escrows=(escrow(1, trouble="0"),))
+
+    def count(snapshot: Snapshot) -> Change[int]:
+        (seen,) = snapshot.escrows
+        counted = int(seen.trouble or "") + 1
+        return Change(at=NOON, answer=counted, escrows=(replace(seen, trouble=str(counted)),))
+
+    changes = await asyncio.gather(
+        *(
+            node.enrollments.decide(Ask(who=ByKey(key=key(of)), escrows=EscrowView.ALWAYS), count)
+            for node in nodes
+            for of in (1, 2)
+            for _ in range(8)
+        )
+    )
+    assert sorted(change.answer for change in changes) == list(range(1, 33))
+
+
+async def test_who_only_looked_at_an_escrow_decides_on_what_it_says_now(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a user's channel queues because of it is queued on the escrow as it is then, or not at all."""
+    settled, under_way = EscrowState.SETTLED, EscrowState.IN_FLIGHT
+    await store(nodes[0], rows=(device(1), user(2, parent=1)), escrows=(escrow(1),))
+    view = EscrowView.ALWAYS
+    shown: list[EscrowState] = []
+
+    def begin(snapshot: Snapshot) -> Change[None]:
+        (seen,) = snapshot.escrows
+        return Change(at=NOON, answer=None, escrows=(replace(seen, state=under_way),))
+
+    def look(snapshot: Snapshot) -> Change[EscrowState]:
+        (seen,) = snapshot.escrows
+        shown.append(seen.state)
+        enqueue = (command("one", to=2),) if seen.state is settled else ()
+        wake = Wake(enrollment_key=key(2), due_at=NOON)
+        return Change(at=NOON, answer=seen.state, enqueue=enqueue, wakes=(wake,))
+
+    loaded = asyncio.Event()
+    go_on = asyncio.Event()
+    write = nodes[1].enrollments._write
+
+    async def write_later(*parts: Any) -> None:
+        if not loaded.is_set():
+            loaded.set()
+            await go_on.wait()
+        await write(*parts)
+
+    monkeypatch.setattr(nodes[1].enrollments, "_write", write_later)
+    async with asyncio.TaskGroup() as group:
+        looking = group.create_task(
+            nodes[1].enrollments.decide(Ask(who=ByKey(key=key(2)), escrows=view), look)
+        )
+        await loaded.wait()
+        await nodes[0].enrollments.decide(Ask(who=ByKey(key=key(1)), escrows=view), begin)
+        go_on.set()
+    assert shown == [settled, under_way]
+    assert looking.result().answer is under_way
+    assert (await visible_state(nodes[0]))["commands"] == {}
+
+
+async def test_an_escrow_is_claimed_by_one_node(nodes: Nodes) -> None:
+    due = tuple(escrow(number, due_at=NOON) for number in range(1, 61))
+    await store(nodes[0], escrows=due)
+
+    async def claim_all(node: PostgresStorage) -> list[str]:
+        taken: list[str] = []
+        while some := await node.escrows.claim_due(NOON, limit=7, lease=timedelta(minutes=1)):
+            taken += [one.holder for one in some]
+        return taken
+
+    taken = await asyncio.gather(*(claim_all(node) for node in nodes for _ in range(3)))
+    claimed = [one for holders in taken for one in holders]
+    assert sorted(claimed) == sorted(one.holder for one in due)
 
 
 async def test_a_command_queued_while_the_device_polls_keeps_its_wake(nodes: Nodes) -> None:

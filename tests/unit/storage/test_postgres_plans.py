@@ -48,6 +48,10 @@ FILL = f"""
     SELECT md5('t' || n), 'default', 'UDID-' || n, 'push', 1, '\\x00', 32, 'ok', 'Received.',
            'TokenUpdate', md5('f' || n), md5('e' || n), now(), now(), '\\x00'
       FROM generate_series(1, {SIZE}) n;
+    INSERT INTO escrow (tenant, holder, kind, state, since, due_at)
+    SELECT 'default', 'UDID-' || n, kind, 'settled', now(), now() + n * interval '1 minute'
+      FROM generate_series(1, {SIZE}) n, unnest(ARRAY['recovery-lock', 'admin-password']) kind;
+    INSERT INTO fact SELECT md5('e' || n), 'security', '{{}}', now() FROM generate_series(1, {SIZE}) n;
     INSERT INTO command (uuid, enrollment_key, request_type, priority, state, queued_at, source,
                          hand_outs, payload)
     SELECT 'c' || m, md5('e' || n), 'DeviceInformation', 10,
@@ -73,6 +77,13 @@ FILL = f"""
     INSERT INTO audit SELECT 'default', n, now(), 'a', 'v', 's', 'r', '\\x00'
       FROM generate_series(1, {SIZE}) n;
     INSERT INTO token_review SELECT 'default', 'UDID-' || n, 'push', 2, 2
+      FROM generate_series(1, {SIZE}) n;
+    INSERT INTO identity_renewal (enrollment_key, tenant, phase, fingerprint, look_at, attempts,
+                                  asked_at, is_canary, finished_at, outcome, version)
+    SELECT md5('e' || n), 'default', CASE WHEN n % 50 = 0 THEN 'asked' ELSE 'scheduled' END,
+           md5('f' || n), now() + n * interval '1 minute', 0,
+           CASE WHEN n % 20 = 0 THEN now() - n * interval '1 minute' END, n % 1000 = 0,
+           CASE WHEN n % 40 = 0 THEN now() - n * interval '1 minute' END, '', 1
       FROM generate_series(1, {SIZE}) n;
     INSERT INTO alert SELECT 'default', 'UDID-' || n, 'kind', '', 1, now(), now()
       FROM generate_series(1, {SIZE}) n;
@@ -100,6 +111,7 @@ MAY_SCAN = {
     "OLD_CANCELLED": "along command_closed_cancelled, to the limit",
     "OLD_RELATIONSHIPS": "along enrollment_ended, which holds nothing else",
     "LIST_REVIEWS": "any few will do",
+    "LIST_CANARIES": "along identity_renewal_canary, which holds nothing else",
     "LIST_ALERTS": "a report over a tenant's alerts",
     "LIST_LIVE": "a report over all channels",
     "OTHER_NODES": "those who are connected, at the start",
@@ -168,6 +180,7 @@ def writes() -> dict[str, str]:
             steps=number % 3,
             records=number % 3,
             proofs=number % 2,
+            sheets=number % 2,
             closes=number % 2,
             lifts=bool(number & 4),
             moves=number % 2,

@@ -10,12 +10,13 @@ import pytest
 from conformance.storage_values import NOON, MovedClock
 from ostiary.ports.storage import StorageFailed
 from ostiary.storage.errors import SchemaAltered, SchemaTooNew
-from ostiary.storage.postgres import rows
+from ostiary.storage.postgres import escrow_rows, rows
 from ostiary.storage.postgres.address import decode_address
 from ostiary.storage.postgres.pool import HOT, open_session
 from ostiary.storage.postgres.schema import Migration, OtherNodesRun, migrate, shipped_migrations
 from ostiary.storage.postgres.session import Session
 from ostiary.storage.postgres.storage import open_postgres
+from ostiary.storage.sqlite import escrow_rows as sqlite_escrow_rows
 from ostiary.storage.sqlite import rows as sqlite_rows
 from postgres_server import PostgresServer
 
@@ -152,3 +153,8 @@ def test_shipped_steps_are_numbered_without_a_gap_and_say_when_they_run() -> Non
 )
 def test_both_databases_keep_the_same_columns_of_what_a_decision_sees(columns: str) -> None:
     assert set(getattr(rows, columns)) == set(getattr(sqlite_rows, columns))
+
+
+@pytest.mark.parametrize("columns", ["ESCROW_COLUMNS", "FACT_COLUMNS"])
+def test_both_databases_keep_the_same_columns_of_escrows_and_sheets(columns: str) -> None:
+    assert getattr(escrow_rows, columns) == getattr(sqlite_escrow_rows, columns)

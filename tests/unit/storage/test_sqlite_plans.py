@@ -8,8 +8,10 @@ import pytest
 
 from conformance.storage_values import NOON
 from ostiary.storage.sqlite import (
+    escrows,
     load,
     push_certificates,
+    renewals,
     reports,
     retention,
     retention_aged,
@@ -34,6 +36,8 @@ MAY_SCAN = {
     "OLD_COMMANDS": "along the primary key, to the limit",
     "OLD_CANCELLED": "along command_closed_cancelled, to the limit",
     "LIST_REVIEWS": "any few will do",
+    "LIST_CANARIES": "along identity_renewal_canary, which holds nothing else",
+    "COUNT_AUDITED": "the newest of a tenant's entries along the primary key, in a reader's thread",
     "COUNT_LIVE": "a figure for /metrics",
     "COUNT_WAKES": "a figure for /metrics",
     "COUNT_ALERTS": "a figure for /metrics",
@@ -116,6 +120,8 @@ def test_no_statement_sorts_what_could_be_many(
         (load.CURRENT_ROW, "enrollment_by_id"),
         (load.RELATIONSHIPS, "enrollment_by_id"),
         (load.USER_ROW, "enrollment_user"),
+        (escrows.DUE_ESCROWS, "escrow_due"),
+        (escrows.RECORDS, "token_generation"),
         (wakes.DUE_WAKES, "wake_due"),
         (wakes.NEXT_DUE, "wake_due"),
         (write_tokens.ADD_RECORD, "token_generation"),
@@ -137,6 +143,14 @@ def test_no_statement_sorts_what_could_be_many(
         (retention_aged.OLD_RELATIONSHIPS, "enrollment_ended"),
         (reports.COUNT_DEAD, "enrollment_push_dead"),
         (push_certificates.SERVED_BY_TOPIC, "enrollment_figures"),
+        (renewals.LIST_ENDING, "binding_in_force"),
+        (renewals.LIST_UNSCHEDULED, "binding_in_force"),
+        (renewals.IN_FORCE, "binding_by_enrollment"),
+        (renewals.LIST_LOOKS, "identity_renewal_look"),
+        (renewals.LIST_DUE, "identity_renewal_due"),
+        (renewals.LIST_CANARIES, "identity_renewal_canary"),
+        (renewals.COUNT_ASKED, "identity_renewal_by_asking"),
+        (renewals.COUNT_FINISHED, "identity_renewal_by_end"),
     ],
 )
 def test_a_statement_uses_the_index_that_was_made_for_it(

@@ -5,6 +5,7 @@ import random
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
@@ -333,27 +334,34 @@ async def test_a_node_that_comes_meanwhile_takes_the_transfer_back(
 ) -> None:
     """It cannot write, and it is seen before anything counts."""
     await moved(house, postgres_url)
-    nodes: list[asyncio.Task[object]] = []
-    late = await asyncpg.connect(postgres_url)
+    # In a thread of its own, the node is connected before the transfer takes its next step.
+    with ThreadPoolExecutor(1) as elsewhere:
+        loop = asyncio.Runner()
+        nodes: list[asyncpg.Connection] = []
 
-    def come(step: str) -> None:
-        if step == "compared-wake":
-            nodes.append(asyncio.ensure_future(late.execute("SET application_name = 'ostiary'")))
+        async def connect() -> asyncpg.Connection:
+            return await asyncpg.connect(
+                postgres_url, server_settings={"application_name": "ostiary"}
+            )
 
-    with (
-        patch("ostiary.storage.transfer.postgres.LOOKS", 1),
-        pytest.raises(NodesAreConnected),
-    ):
-        # The last table is read long after this node has said its name.
-        await move(
-            postgres_url,
-            f"sqlite:///{tmp_path / 'new.db'}",
-            clock=MovedClock(),
-            progress=Unheard(),
-            trace=come,
-        )
-    await asyncio.gather(*nodes)
-    await late.close()
+        def come(step: str) -> None:
+            if step == "compared-wake":
+                nodes.append(elsewhere.submit(loop.run, connect()).result())
+
+        with (
+            patch("ostiary.storage.transfer.postgres.LOOKS", 1),
+            pytest.raises(NodesAreConnected),
+        ):
+            await move(
+                postgres_url,
+                f"sqlite:///{tmp_path / 'new.db'}",
+                clock=MovedClock(),
+                progress=Unheard(),
+                trace=come,
+            )
+        for node in nodes:
+            elsewhere.submit(loop.run, node.close()).result()
+        elsewhere.submit(loop.close).result()
     assert not (tmp_path / "new.db").exists()
 
 

@@ -281,9 +281,12 @@ async def test_an_identity_is_renewed_only_where_the_profile_came_from_us(
 ) -> None:
     """`ostiary identity renew`: tests/e2e/test_simulated_fleet.py shows one that works."""
     await enroll(house, "A")
-    refused = await post(operator, "/identities/renew", id="A")
-    assert refused.json()["code"] == "profile_not_ours"
-    assert (await post(operator, "/identities/renew", id="NOBODY")).status_code == 404
+    asked = await post(operator, "/identities/renew", ids=["A", "NOBODY"])
+    foreign, unknown = asked.json()["results"]
+    assert (foreign["id"], foreign["uuid"], foreign["family"]) == ("A", None, "Refused")
+    assert "not one that this server issued" in foreign["error"]
+    assert (unknown["id"], unknown["family"]) == ("NOBODY", "Missing")
+    assert (await post(operator, "/identities/renew", ids=[])).status_code == 400
 
 
 async def test_a_device_is_shown_with_what_somebody_should_look_at(

@@ -164,6 +164,22 @@ async def test_a_command_is_queued_and_pushed(nano: Nano) -> None:
     assert await nano.queued("A") == await nano.queued("B") == ["C1"]
 
 
+async def test_destructive_commands_beyond_the_cap_are_queued_for_nobody(nano: Nano) -> None:
+    """Issue 4, item 6: this door has the cap, too; who counts the devices may go beyond it."""
+    await nano.house.policies.change("most_destructive_an_hour", "1", actor="anna")
+    token = await nano.house.tokens.create("eraser", ["admin"], actor="anna")
+    nano.client.auth = httpx.BasicAuth("nanomdm", token.reveal().decode())
+    erase = plistlib.dumps({"Command": {"RequestType": "EraseDevice"}, "CommandUUID": "E1"})
+    code, said = await nano.send("PUT", "/v1/enqueue/A,B?nopush=1", erase)
+    assert code == 403
+    assert "one hour" in str(said)
+    assert await nano.queued("A") == []
+    code, _ = await nano.send("PUT", "/v1/enqueue/A,B?nopush=1&confirm=three", erase)
+    assert (code, await nano.queued("A")) == (400, [])
+    code, _ = await nano.send("PUT", "/v1/enqueue/A,B?nopush=1&confirm=2", erase)
+    assert (code, await nano.queued("A")) == (200, ["E1"])
+
+
 async def test_nopush_queues_only(nano: Nano) -> None:
     """Any value that is not empty."""
     assert await nano.send("PUT", "/v1/enqueue/A?nopush=0", COMMAND) == (

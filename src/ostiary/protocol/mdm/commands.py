@@ -1,20 +1,16 @@
-"""Commands as Apple writes them: the typed ones we send, and what each request type does and needs."""
+"""Commands as Apple writes them: what a command is, how a raw one is read, and those that hold no secret."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
 from ostiary.errors import Malformed
 from ostiary.formats import plist
 from ostiary.formats.plist import Fields, PlistValue
-from ostiary.secret import Secret
 
 Command = Mapping[str, PlistValue]
 """The dict under the key `Command`, RequestType included."""
-
-PIN_DIGITS: Final = 6
 
 
 class CommandWithoutRequestType(Malformed):
@@ -27,104 +23,10 @@ class UnusableRequestType(Malformed):
     """A RequestType is written in Latin letters alone, as Apple spells it."""
 
 
-class UnusablePin(Malformed):
-    """A lock PIN is six digits."""
+class NothingToSet(Malformed):
+    """A Settings command was asked for that sets nothing."""
 
-
-class Kind(Enum):
-    """What a request type may do; everything that is not ordinary takes the typed path and its own scope. (design.md 5)"""
-
-    ORDINARY = "ordinary"
-    SECRET = "secret"  # noqa: S105 - the name of a kind, not a secret
-    DESTRUCTIVE = "destructive"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Nature:
-    """What the schemas say of a request type, as far as we refuse by it."""
-
-    kind: Kind = Kind.ORDINARY
-    device_channel_only: bool = False
-    urgent: bool = False
-    right: int = 0
-    """Bit of AccessRights that the installed profile must grant; 0 for none."""
-    user_enrollment: bool = True
-    answers_with_secret: bool = False
-    """The report holds a secret that exists nowhere else once the device has answered."""
-
-
-_LOCK, _ERASE, _SECURITY, _SETTINGS = 4, 8, 1024, 2048
-_ORDINARY: Final = Nature()
-
-NATURE: Final[Mapping[str, Nature]] = MappingProxyType(
-    {
-        "ClearPasscode": Nature(
-            kind=Kind.SECRET,
-            device_channel_only=True,
-            urgent=True,
-            right=_LOCK,
-            user_enrollment=False,
-        ),
-        "DeviceLock": Nature(
-            kind=Kind.DESTRUCTIVE, device_channel_only=True, urgent=True, right=_LOCK
-        ),
-        "EraseDevice": Nature(
-            kind=Kind.DESTRUCTIVE,
-            device_channel_only=True,
-            urgent=True,
-            right=_ERASE,
-            user_enrollment=False,
-        ),
-        "SecurityInfo": Nature(device_channel_only=True, right=_SECURITY),
-        "DeviceConfigured": Nature(),
-        "RestartDevice": Nature(device_channel_only=True),
-        "ShutDownDevice": Nature(kind=Kind.DESTRUCTIVE, device_channel_only=True),
-        "DeleteUser": Nature(kind=Kind.DESTRUCTIVE, device_channel_only=True),
-        "EnableLostMode": Nature(kind=Kind.DESTRUCTIVE, device_channel_only=True),
-        "SetRecoveryLock": Nature(
-            kind=Kind.SECRET, device_channel_only=True, user_enrollment=False
-        ),
-        "VerifyRecoveryLock": Nature(
-            kind=Kind.SECRET, device_channel_only=True, user_enrollment=False
-        ),
-        "SetFirmwarePassword": Nature(
-            kind=Kind.SECRET, device_channel_only=True, user_enrollment=False
-        ),
-        "VerifyFirmwarePassword": Nature(
-            kind=Kind.SECRET, device_channel_only=True, user_enrollment=False
-        ),
-        "RotateFileVaultKey": Nature(
-            answers_with_secret=True,
-            kind=Kind.SECRET,
-            device_channel_only=True,
-            user_enrollment=False,
-        ),
-        "SetAutoAdminPassword": Nature(
-            kind=Kind.SECRET, device_channel_only=True, user_enrollment=False
-        ),
-        "AccountConfiguration": Nature(
-            kind=Kind.SECRET, device_channel_only=True, user_enrollment=False
-        ),
-        "UnlockUserAccount": Nature(device_channel_only=True),
-        "ActivationLockBypassCode": Nature(
-            answers_with_secret=True, kind=Kind.SECRET, device_channel_only=True
-        ),
-        "LOMDeviceRequest": Nature(kind=Kind.DESTRUCTIVE, device_channel_only=True),
-        "ClearRestrictionsPassword": Nature(kind=Kind.DESTRUCTIVE, device_channel_only=True),
-        "ClearActivationLockBypassCode": Nature(kind=Kind.DESTRUCTIVE, device_channel_only=True),
-    }
-)
-
-
-_NATURE_BY_LOWER: Final = {name.lower(): nature for name, nature in NATURE.items()}
-
-
-def nature_of(request_type: str) -> Nature:
-    """What a request type does and needs; one that we do not list is ordinary, for Apple adds new ones.
-
-    However it is written: whether some device reads `erasedevice` as EraseDevice is not for us to find out.
-    """
-    return _NATURE_BY_LOWER.get(request_type.lower(), _ORDINARY)
+    hint = "Name at least one option."
 
 
 def device_information(queries: tuple[str, ...]) -> Command:
@@ -137,29 +39,41 @@ def security_info() -> Command:
     return {"RequestType": "SecurityInfo"}
 
 
-def allow_bootstrap_token() -> Command:
-    """Tell macOS 10.15 that bootstrap tokens are welcome; the key is BootstrapTokenAllowed. (escrowed-secrets.md 4.2)"""
-    options: PlistValue = {"Item": "MDMOptions", "MDMOptions": {"BootstrapTokenAllowed": True}}
-    return {"RequestType": "Settings", "Settings": [options]}
+def user_list() -> Command:
+    """Ask for the accounts, and on a Mac who of them holds a SecureToken. (escrowed-secrets.md 4.2)"""
+    return {"RequestType": "UserList"}
 
 
-def device_lock(*, pin: Secret | None, message: str | None, phone_number: str | None) -> Command:
-    """Lock the device; a Mac takes a PIN of six digits. (4.6)
+def mdm_options(
+    *,
+    bootstrap_token_allowed: bool | None = None,
+    prompt_for_bootstrap_token: bool | None = None,
+    activation_lock_allowed: bool | None = None,
+) -> Command:
+    """Settings with the one item MDMOptions; None leaves an option as it is. (escrowed-secrets.md 4.2, 4.9)
+
+    Allow a user-linked Activation Lock only after the bypass code was fetched. (AL-03)
 
     Raises:
-        UnusablePin
+        NothingToSet
     """
-    command: dict[str, PlistValue] = {"RequestType": "DeviceLock"}
-    if pin is not None:
-        digits = pin.reveal()
-        if len(digits) != PIN_DIGITS or not digits.isdigit():
-            raise UnusablePin(field="PIN")
-        command["PIN"] = digits.decode("ascii")
-    if message is not None:
-        command["Message"] = message
-    if phone_number is not None:
-        command["PhoneNumber"] = phone_number
-    return command
+    wanted = {
+        "BootstrapTokenAllowed": bootstrap_token_allowed,
+        "PromptUserToAllowBootstrapTokenForAuthentication": prompt_for_bootstrap_token,
+        "ActivationLockAllowedWhileSupervised": activation_lock_allowed,
+    }
+    options: dict[str, PlistValue] = {
+        key: value for key, value in wanted.items() if value is not None
+    }
+    if not options:
+        raise NothingToSet
+    item: PlistValue = {"Item": "MDMOptions", "MDMOptions": options}
+    return {"RequestType": "Settings", "Settings": [item]}
+
+
+def allow_bootstrap_token() -> Command:
+    """Tell macOS 10.15 that bootstrap tokens are welcome; the key is BootstrapTokenAllowed. (escrowed-secrets.md 4.2)"""
+    return mdm_options(bootstrap_token_allowed=True)
 
 
 def clear_passcode() -> Command:
@@ -179,17 +93,34 @@ def remove_profile(identifier: str) -> Command:
 
 _QUERIES: Final = (
     "UDID", "DeviceName", "OSVersion", "BuildVersion", "ModelName", "Model", "ProductName", "SerialNumber",
-    "IsSupervised", "AwaitingConfiguration", "IsActivationLockEnabled",
+    "IsSupervised", "IsMultiUser", "AwaitingConfiguration", "IsAppleSilicon", "SupportsLOMDevice",
+    "EACSPreflight", "AutoSetupAdminAccounts", "MDMOptions", "ServiceSubscriptions",
+    "IsActivationLockSupported", "IsActivationLockEnabled",
 )  # fmt: skip
+"""A device answers those that it knows and may tell, and leaves the others out."""
 
 _STANDARD: Final[Mapping[str, Command]] = MappingProxyType(
     {
         "DeviceInformation": device_information(_QUERIES),
         "SecurityInfo": security_info(),
+        "UserList": user_list(),
         "Settings": allow_bootstrap_token(),
-        "DeviceConfigured": {"RequestType": "DeviceConfigured"},
-        "UserConfigured": {"RequestType": "UserConfigured"},
-        "ClearPasscode": clear_passcode(),
+    }
+    | {
+        # What these carry is filled in at hand-out, or they carry nothing.
+        name: {"RequestType": name}
+        for name in (
+            "DeviceConfigured",
+            "UserConfigured",
+            "ClearPasscode",
+            "SetRecoveryLock",
+            "VerifyRecoveryLock",
+            "SetFirmwarePassword",
+            "VerifyFirmwarePassword",
+            "ActivationLockBypassCode",
+            "ClearActivationLockBypassCode",
+            "LOMSetupRequest",
+        )
     }
 )
 
@@ -197,6 +128,11 @@ _STANDARD: Final[Mapping[str, Command]] = MappingProxyType(
 def standard_form(request_type: str) -> Command:
     """The command that an empty queued payload stands for. KeyError for a type that has no standard form."""
     return _STANDARD[request_type]
+
+
+def is_standard(command: Command) -> bool:
+    """Whether the command is word for word the standard form of its type: nothing of it need be stored."""
+    return _STANDARD.get(str(command.get("RequestType"))) == command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,13 +83,17 @@ class EnrollmentUrls:
 
     @property
     def identifier(self) -> str:
-        """The profile's PayloadIdentifier: the host's labels turned round, as Apple's own are."""
+        """The enrollment profile's PayloadIdentifier."""
+        return self.identifier_of("enrollment")
+
+    def identifier_of(self, profile: str) -> str:
+        """A profile's PayloadIdentifier: the host's labels turned round, as Apple's own are."""
         parts = urlsplit(self.base)
         host = parts.hostname or ""
         labels = [host.replace(":", "-")] if _is_address(host) else host.split(".")[::-1]
         if parts.port not in (None, _HTTPS_PORT):
             labels.append(f"port-{parts.port}")
-        return ".".join([*labels, "ostiary", "enrollment"])
+        return ".".join([*labels, "ostiary", profile])
 
     def uuid(self, payload: str) -> str:
         """A PayloadUUID that stays the same for the same server and payload."""

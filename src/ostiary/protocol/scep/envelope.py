@@ -1,23 +1,26 @@
 """EnvelopedData: content encrypted to one RSA key, as SCEP requests and replies carry it."""
 
 from dataclasses import dataclass
-from enum import Enum
-from typing import Final, TypeAlias
+from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.ciphers import Cipher, modes
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.padding import PKCS7
 
-from ostiary.formats import der
-from ostiary.formats.der import Element, NotDer, children, encode_element, expect, read_element
+from ostiary.formats import cms_envelope, der
+from ostiary.formats.cms_envelope import (
+    CipherNotKnown,
+    EnvelopeBroken,
+    EnvelopeUnreadable,
+    NotForThisKey,
+    issuer_and_serial,
+)
+from ostiary.formats.der import NotDer, encode_element
+from ostiary.formats.encrypted_content import CbcContent, ContentCipher
 from ostiary.formats.signing_keys import UNREADABLE
 from ostiary.protocol.scep.words import (
     CONTEXT_0,
     CONTEXT_0_PRIMITIVE,
-    CONTEXT_1,
     DATA,
     ENVELOPED_DATA,
     NULL,
@@ -26,32 +29,7 @@ from ostiary.protocol.scep.words import (
     RequestFailed,
 )
 
-_MOST_RECIPIENTS: Final = 8
-_MOST_PIECES: Final = 4096
-_CONSTRUCTED_OCTETS: Final = der.OCTET_STRING | der.CONSTRUCTED
 _VERSION: Final = encode_element(der.INTEGER, b"\0")
-_Algorithm: TypeAlias = AES | TripleDES
-
-
-class ContentCipher(Enum):
-    """How an envelope's content is encrypted: object identifier, key bytes, block bytes."""
-
-    AES_128 = (bytes.fromhex("608648016503040102"), 16, 16)
-    AES_192 = (bytes.fromhex("608648016503040116"), 24, 16)
-    AES_256 = (bytes.fromhex("60864801650304012a"), 32, 16)
-    DES3 = (bytes.fromhex("2a864886f70d0307"), 24, 8)
-
-    def __init__(self, identifier: bytes, key_bytes: int, block_bytes: int) -> None:
-        self.identifier = identifier
-        self.key_bytes = key_bytes
-        self.block_bytes = block_bytes
-
-    def over(self, key: bytes, iv: bytes) -> Cipher[modes.CBC]:
-        algorithm: _Algorithm = TripleDES(key) if self is ContentCipher.DES3 else AES(key)
-        return Cipher(algorithm, modes.CBC(iv))
-
-
-_BY_IDENTIFIER: Final = {cipher.identifier: cipher for cipher in ContentCipher}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,21 +38,19 @@ class Envelope:
 
     encrypted_key: bytes
     """To be decrypted with our RSA key (PKCS#1 v1.5)."""
-    cipher: ContentCipher
-    iv: bytes
-    ciphertext: bytes
+    content: CbcContent
+
+    @property
+    def cipher(self) -> ContentCipher:
+        return self.content.cipher
 
     def open(self, content_key: bytes) -> bytes:
         """The content. Raises RequestFailed(BAD_REQUEST) for a wrong key and for a wrong padding alike."""
-        if len(content_key) != self.cipher.key_bytes:
-            raise _unreadable()
         try:
-            decryptor = self.cipher.over(content_key, self.iv).decryptor()
-            padded = decryptor.update(self.ciphertext) + decryptor.finalize()
-            unpadder = PKCS7(self.cipher.block_bytes * 8).unpadder()
-            return unpadder.update(padded) + unpadder.finalize()
-        except ValueError:
-            raise _unreadable() from None
+            return self.content.open(content_key)
+        except EnvelopeBroken:
+            # One sentence for wrong keys and wrong padding: two would be an oracle.
+            raise RequestFailed(FailInfo.BAD_REQUEST, "the envelope does not open") from None
 
 
 def decode_envelope(message: bytes, *, our_certificate: bytes, allow_des3: bool) -> Envelope:
@@ -86,9 +62,22 @@ def decode_envelope(message: bytes, *, our_certificate: bytes, allow_des3: bool)
     Source: RFC 5652 6.1; RFC 8894 3.2.2.
     """
     try:
-        return _decode(der.to_definite(message), our_certificate, allow_des3=allow_des3)
-    except NotDer:
+        envelope = cms_envelope.read_envelope(message)
+        recipient = cms_envelope.find_recipient(envelope, our_certificate)
+    except CipherNotKnown:
+        raise _cipher_refused() from None
+    except EnvelopeUnreadable:
         raise RequestFailed(FailInfo.BAD_REQUEST, "the envelope is not EnvelopedData") from None
+    except NotForThisKey:
+        raise RequestFailed(FailInfo.BAD_REQUEST, "the envelope is for another recipient") from None
+    content = envelope.content
+    if not isinstance(content, CbcContent):  # GCM came after SCEP
+        raise _cipher_refused()
+    if content.cipher is ContentCipher.DES3 and not allow_des3:
+        raise _cipher_refused()
+    if not isinstance(recipient.transport, padding.PKCS1v15):
+        raise RequestFailed(FailInfo.BAD_ALGORITHM, "the envelope's key is not under RSA")
+    return Envelope(encrypted_key=recipient.encrypted_key, content=content)
 
 
 def encode_envelope(
@@ -133,99 +122,9 @@ def encode_envelope(
     )
 
 
-def issuer_and_serial(certificate: bytes) -> bytes:
-    """Issuer and serial of a DER certificate exactly as they stand in it: how CMS names it. Raises NotDer."""
-    outer = expect(certificate, 0, len(certificate), der.SEQUENCE)
-    body = expect(certificate, outer.start, outer.stop, der.SEQUENCE)
-    serial = read_element(certificate, body.start, body.stop)
-    if serial.tag == CONTEXT_0:  # the version, which the oldest certificates leave out
-        serial = read_element(certificate, serial.stop, body.stop)
-    algorithm = read_element(certificate, serial.stop, body.stop)
-    issuer = read_element(certificate, algorithm.stop, body.stop)
-    return certificate[issuer.begin : issuer.stop] + certificate[serial.begin : serial.stop]
-
-
-def _decode(message: bytes, our_certificate: bytes, *, allow_des3: bool) -> Envelope:
-    outer = expect(message, 0, len(message), der.SEQUENCE)
-    kind = expect(message, outer.start, outer.stop, der.OBJECT_IDENTIFIER)
-    wrapper = expect(message, kind.stop, outer.stop, CONTEXT_0)
-    if _contents(message, kind) != ENVELOPED_DATA:
-        raise NotDer("the content is of another type")
-    body = expect(message, wrapper.start, wrapper.stop, der.SEQUENCE)
-    fields = children(message, body.start, body.stop, at_most=5)
-    tags = [one.tag for one in fields]
-    if tags[-1:] == [CONTEXT_1]:
-        tags.pop()
-    if tags != [der.INTEGER, der.SET, der.SEQUENCE]:
-        raise NotDer("the envelope has other fields than it must have")
-    cipher, iv, ciphertext = _encrypted_content(message, fields[2])
-    if cipher is None or (cipher is ContentCipher.DES3 and not allow_des3):
-        raise RequestFailed(FailInfo.BAD_ALGORITHM, "the envelope's cipher is not accepted")
-    return Envelope(
-        encrypted_key=_our_key(message, fields[1], our_certificate),
-        cipher=cipher,
-        iv=iv,
-        ciphertext=ciphertext,
-    )
-
-
-def _encrypted_content(message: bytes, field: Element) -> tuple[ContentCipher | None, bytes, bytes]:
-    parts = children(message, field.start, field.stop, at_most=3)
-    if [one.tag for one in parts[:2]] != [der.OBJECT_IDENTIFIER, der.SEQUENCE]:
-        raise NotDer("the encrypted content has other fields than it must have")
-    name = expect(message, parts[1].start, parts[1].stop, der.OBJECT_IDENTIFIER)
-    cipher = _BY_IDENTIFIER.get(_contents(message, name))
-    if cipher is None:
-        return None, b"", b""
-    iv = _contents(message, expect(message, name.stop, parts[1].stop, der.OCTET_STRING))
-    ciphertext = _pieces(message, parts[2]) if len(parts) == 3 else b""  # noqa: PLR2004  # type, algorithm, content
-    if len(iv) != cipher.block_bytes or not ciphertext or len(ciphertext) % cipher.block_bytes:
-        raise NotDer("the encrypted content has an impossible length")
-    return cipher, iv, ciphertext
-
-
-def _pieces(message: bytes, field: Element) -> bytes:
-    """An implicitly tagged OCTET STRING, whole or in BER's pieces."""
-    if field.tag == CONTEXT_0_PRIMITIVE:
-        return _contents(message, field)
-    if field.tag != CONTEXT_0:
-        raise NotDer("the encrypted content is not there")
-    pieces = children(message, field.start, field.stop, at_most=_MOST_PIECES)
-    if any(piece.tag != der.OCTET_STRING for piece in pieces):
-        raise NotDer("the encrypted content has pieces of another type")
-    return b"".join([_contents(message, piece) for piece in pieces])
-
-
-def _our_key(message: bytes, field: Element, our_certificate: bytes) -> bytes:
-    """The content key encrypted to us, found by issuer and serial or by key identifier."""
-    ours = x509.load_der_x509_certificate(our_certificate)
-    by_serial = issuer_and_serial(our_certificate)
-    by_key = ours.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
-    for recipient in children(message, field.start, field.stop, at_most=_MOST_RECIPIENTS):
-        if recipient.tag != der.SEQUENCE:
-            continue  # other ways than key transport are no business of ours
-        parts = children(message, recipient.start, recipient.stop, at_most=4)
-        tags = [one.tag for one in parts]
-        if len(parts) != 4 or tags[2:] != [der.SEQUENCE, der.OCTET_STRING]:  # noqa: PLR2004  # version, identifier, algorithm, key
-            raise NotDer("a recipient has other fields than it must have")
-        wanted = by_serial if parts[1].tag == der.SEQUENCE else by_key
-        if _contents(message, parts[1]) != wanted:
-            continue
-        name = expect(message, parts[2].start, parts[2].stop, der.OBJECT_IDENTIFIER)
-        if _contents(message, name) != RSA_ENCRYPTION:
-            raise RequestFailed(FailInfo.BAD_ALGORITHM, "the envelope's key is not under RSA")
-        return _contents(message, parts[3])
-    raise RequestFailed(FailInfo.BAD_REQUEST, "the envelope is for another recipient")
-
-
-def _contents(message: bytes, element: Element) -> bytes:
-    return message[element.start : element.stop]
-
-
 def _sequence(contents: bytes) -> bytes:
     return encode_element(der.SEQUENCE, contents)
 
 
-def _unreadable() -> RequestFailed:
-    # One sentence for wrong keys and wrong padding: two would be an oracle.
-    return RequestFailed(FailInfo.BAD_REQUEST, "the envelope does not open")
+def _cipher_refused() -> RequestFailed:
+    return RequestFailed(FailInfo.BAD_ALGORITHM, "the envelope's cipher is not accepted")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ostiary.formats import der
+from ostiary.formats.cms_envelope import issuer_and_serial
 from ostiary.formats.der import encode_element
-from ostiary.protocol.scep.envelope import issuer_and_serial
 from ostiary.protocol.scep.words import (
     CERT_REP,
     CONTENT_TYPE,

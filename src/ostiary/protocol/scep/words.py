@@ -77,6 +77,5 @@ SHA256: Final = bytes.fromhex("608648016503040201")
 
 CONTEXT_0: Final = 0xA0
 CONTEXT_0_PRIMITIVE: Final = 0x80
-CONTEXT_1: Final = 0xA1
 NULL: Final = 0x05
 PRINTABLE_STRING: Final = 0x13

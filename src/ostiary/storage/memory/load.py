@@ -3,9 +3,18 @@
 from dataclasses import replace
 
 from ostiary.domain.command import CommandState, LiveCommand
-from ostiary.domain.decision import Ask, ByCertificate, ByName, QueueView, Snapshot
+from ostiary.domain.decision import (
+    Ask,
+    ByCertificate,
+    ByName,
+    QueueView,
+    Snapshot,
+    wants_escrows,
+    whose_escrows,
+)
 from ostiary.domain.enrollment import Binding, Enrollment, EnrollmentKey, Standing
-from ostiary.domain.token import TenantId
+from ostiary.domain.escrow import Escrow
+from ostiary.domain.token import Holder, TenantId
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.storage.memory.tables import Tables
 
@@ -25,7 +34,21 @@ def load(tables: Tables, ask: Ask) -> Snapshot:
         certificate = tables.push_certificates.get(ask.topic)
         is_held = certificate is not None and certificate.tenant == _tenant(ask, snapshot)
         snapshot = replace(snapshot, topic_is_held=is_held)
+    owner, device = whose_escrows(snapshot), snapshot.device
+    if owner is not None and wants_escrows(ask, snapshot):
+        found = escrows_of(tables, owner.tenant, Holder(owner.id))
+        snapshot = replace(snapshot, escrows=found)
+    if device is not None and ask.facts:
+        sheets = [one for one in tables.sheets.values() if one.enrollment_key == device.key]
+        snapshot = replace(snapshot, facts=tuple(sorted(sheets, key=lambda one: one.name)))
     return snapshot
+
+
+def escrows_of(tables: Tables, tenant: TenantId, holder: Holder) -> tuple[Escrow, ...]:
+    """Where each secret of a device id stands, by kind."""
+    place = (tenant, holder)
+    found = [one for one in tables.escrows.values() if (one.tenant, one.holder) == place]
+    return tuple(sorted(found, key=lambda one: one.kind))
 
 
 def has_binding_in_force(tables: Tables, key: EnrollmentKey) -> bool:

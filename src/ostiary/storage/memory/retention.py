@@ -7,15 +7,13 @@ from typing import Any
 from ostiary.domain.command import ClosedCommand, CommandState
 from ostiary.domain.decision import Alert
 from ostiary.domain.enrollment import Enrollment, Standing
-from ostiary.domain.retention import Aged, Generation
+from ostiary.domain.retention import MAY_OPEN, Aged, Generation
 from ostiary.domain.token import Holder, RecordId, TenantId, TokenKind, TokenRecord
 from ostiary.ports.retention import START, Histories, Review, Surplus
 from ostiary.storage.memory.store import Store
 from ostiary.storage.memory.tables import Tables
 from ostiary.storage.memory.write import IN_FORCE, raise_alert
 from ostiary.storage.places import Place, decode_place, encode_place
-
-_SECRETS = (TokenKind.UNLOCK, TokenKind.BOOTSTRAP)
 
 
 class MemoryRetention:
@@ -124,10 +122,14 @@ class MemoryRetention:
     async def drop_generations(self, ids: Sequence[RecordId]) -> int:
         with self._store.writing() as tables:
             found = [tables.records[one] for one in ids if one in tables.records]
+            escrows = tables.escrows.values()
+            pointed = {one.current for one in escrows} | {one.candidate for one in escrows}
             gone = [
                 one.id
                 for one in found
-                if one.state not in IN_FORCE and not _generation(tables, one).is_current
+                if one.state not in IN_FORCE
+                and not _generation(tables, one).is_current
+                and one.id not in pointed
             ]
             for one in gone:
                 del tables.records[one]
@@ -200,7 +202,7 @@ def _is_over(tables: Tables, row: Enrollment, before: datetime) -> bool:
     bindings = (one for one in tables.bindings.values() if one.enrollment_key == row.key)
     records = (one for one in tables.records.values() if one.relationship == row.key)
     return not any(one.not_after >= before for one in bindings) and not any(
-        one.kind in _SECRETS for one in records
+        one.kind in MAY_OPEN for one in records
     )
 
 
@@ -240,4 +242,7 @@ def _drop_relationship(tables: Tables, key: object) -> None:
         del tables.bindings[fingerprint]
     for one_key in keys:
         tables.wakes.pop(one_key, None)
+        for place in [place for place in tables.sheets if place[0] == one_key]:
+            del tables.sheets[place]
+        tables.renewals.pop(one_key, None)
         del tables.enrollments[one_key]

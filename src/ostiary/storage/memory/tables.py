@@ -6,8 +6,11 @@ from typing import Self
 from ostiary.domain.command import ClosedCommand, LiveCommand
 from ostiary.domain.decision import AuditEntry, Wake
 from ostiary.domain.enrollment import Binding, Credential, Enrollment, EnrollmentKey
+from ostiary.domain.escrow import Escrow
+from ostiary.domain.facts import FactSheet, SheetName
 from ostiary.domain.invitation import Challenge, Invitation
-from ostiary.domain.token import Fingerprint, RecordId, TokenRecord
+from ostiary.domain.renewal import Renewal
+from ostiary.domain.token import Fingerprint, Holder, RecordId, TenantId, TokenKind, TokenRecord
 from ostiary.ports.reports import AlertLine
 from ostiary.ports.storage import PendingPushKey, PushCertificate
 from ostiary.protocol.mdm.checkin import Topic
@@ -20,6 +23,8 @@ class Tables:
     enrollments: dict[EnrollmentKey, Enrollment] = field(default_factory=dict)
     bindings: dict[Fingerprint, Binding] = field(default_factory=dict)
     records: dict[RecordId, TokenRecord] = field(default_factory=dict)
+    escrows: dict[tuple[TenantId, Holder, TokenKind], Escrow] = field(default_factory=dict)
+    sheets: dict[tuple[EnrollmentKey, SheetName], FactSheet] = field(default_factory=dict)
     commands: dict[tuple[str, str], LiveCommand] = field(default_factory=dict)
     """By enrollment key and CommandUUID."""
     closed: dict[tuple[str, str], ClosedCommand] = field(default_factory=dict)
@@ -38,6 +43,7 @@ class Tables:
     last_sequence: int = 0
     reviews: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
     """By tenant, holder and kind: the first and the last generation that retention has not looked at."""
+    renewals: dict[EnrollmentKey, Renewal] = field(default_factory=dict)
 
     def copy(self) -> Self:
         """A second set of dictionaries with the same values."""
@@ -45,6 +51,8 @@ class Tables:
             enrollments=dict(self.enrollments),
             bindings=dict(self.bindings),
             records=dict(self.records),
+            escrows=dict(self.escrows),
+            sheets=dict(self.sheets),
             commands=dict(self.commands),
             closed=dict(self.closed),
             wakes=dict(self.wakes),
@@ -58,4 +66,5 @@ class Tables:
             audit=list(self.audit),
             last_sequence=self.last_sequence,
             reviews=dict(self.reviews),
+            renewals=dict(self.renewals),
         )

@@ -48,6 +48,14 @@ def write_change(tables: Tables, change: Change[Any], snapshot: Snapshot) -> Non
     for proof in change.proofs:
         record = _record(tables, proof.record_id)
         tables.records[record.id] = replace(record, proven_at=at, proven_by=proof.proven_by)
+    for record_id in change.disclosures:
+        record = _record(tables, record_id)
+        tables.records[record.id] = replace(record, disclosed_at=at)
+    for escrow in change.escrows:
+        tables.escrows[escrow.tenant, escrow.holder, escrow.kind] = escrow
+    for sheet in change.facts:
+        _require_row(tables, sheet.enrollment_key)
+        tables.sheets[sheet.enrollment_key, sheet.name] = sheet
     for closed in change.close:
         _require_row(tables, closed.enrollment_key)
         tables.commands.pop((closed.enrollment_key, closed.uuid), None)

@@ -18,6 +18,8 @@ from ostiary.storage.errors import ChangeDoesNotFit
 from ostiary.storage.postgres.pool import Pool
 from ostiary.storage.postgres.session import Row
 
+ALONE: Final = 0
+"""The place of a statement that is asked by itself; in a batch, each has another."""
 LARGEST_BATCH: Final = 64
 SLOW_SECONDS: Final = 0.05
 """A batch that takes longer waits for a row that somebody holds; those who come later need not wait with it."""

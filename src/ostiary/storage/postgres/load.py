@@ -1,15 +1,28 @@
-"""The load of a decision: one statement, made of what its Ask names. What it shows belongs to one moment."""
+"""The load of a decision: one statement, made of what its Ask names. What it shows belongs to one moment.
+
+What only few ask for comes with statements of its own, a moment later. (load_escrows.py)
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
 from ostiary.domain.command import CommandState, LiveCommand
-from ostiary.domain.decision import Ask, ByCertificate, ByKey, ByName, QueueView, Snapshot, Wake
+from ostiary.domain.decision import (
+    Ask,
+    ByCertificate,
+    ByKey,
+    ByName,
+    QueueView,
+    Snapshot,
+    Wake,
+    has_second_part,
+)
 from ostiary.domain.enrollment import Enrollment, EnrollmentKey, Standing
 from ostiary.domain.token import Fingerprint, RecordId, TokenKind, TokenRecord
-from ostiary.storage.postgres.batches import RowSource
+from ostiary.storage.postgres.batches import ALONE, RowSource
+from ostiary.storage.postgres.load_escrows import load_escrows
 from ostiary.storage.postgres.rows import (
     BINDING_COLUMNS,
     COMMAND_COLUMNS,
@@ -32,8 +45,6 @@ RECORD: Final = with_columns(
     "SELECT $token FROM token t WHERE t.id = $1"
 )  # served by the primary key
 
-ALONE: Final = 0
-"""The place of a statement that is asked by itself; in a batch, each has another. (batches.py)"""
 _ROW: Final = (*ENROLLMENT_COLUMNS, "turn")
 _WAKE: Final = ("due_at", "attempt", "failures")
 _POINTED: Final = frozenset({TokenKind.PUSH, TokenKind.UNLOCK, TokenKind.BOOTSTRAP})
@@ -47,6 +58,8 @@ class Loaded:
     turns: Mapping[EnrollmentKey, int]
     unbound: Fingerprint | None
     """The certificate that the decision saw bound to nothing."""
+    shows_escrows: bool = False
+    """Also the device's row must then be at the turn that was shown, when the decision is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +99,18 @@ _VALUES: Final[Mapping[str, Callable[[Ask], object]]] = {
 
 
 async def load(source: RowSource, ask: Ask, seen: SeenBuffer) -> Loaded:
-    """What `ask` names. A certificate that is not bound, or contested, is asked after once more, with its rivals."""
+    """What `ask` names."""
+    loaded = await _load_found(source, ask, seen)
+    if not has_second_part(ask, loaded.snapshot.device):
+        return loaded
+    snapshot = await load_escrows(source, ask, loaded.snapshot)
+    if snapshot is loaded.snapshot:
+        return loaded
+    return replace(loaded, snapshot=snapshot, shows_escrows=True)
+
+
+async def _load_found(source: RowSource, ask: Ask, seen: SeenBuffer) -> Loaded:
+    """A certificate that is not bound, or contested, is asked after once more, with its rivals."""
     shape = shape_of(ask)
     loaded = await _load(source, ask, shape, seen)
     if shape.who is not ByCertificate or shape.is_wide:

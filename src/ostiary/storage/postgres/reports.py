@@ -1,12 +1,16 @@
 """Lists and counts on PostgreSQL, over connections of their own. Last-seen may lag by what each node still keeps in memory."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 from ostiary.domain.decision import Alert
-from ostiary.domain.enrollment import Binding, Enrollment
+from ostiary.domain.enrollment import Binding, Enrollment, EnrollmentKey
+from ostiary.domain.facts import FactSheet
 from ostiary.domain.token import Holder, TenantId, TokenKind, TokenRecord
 from ostiary.ports.reports import AlertLine, CommandLine, Counts
 from ostiary.protocol.mdm.identity import EnrollmentId
+from ostiary.storage.postgres.escrow_rows import FACT_COLUMNS, sheet_from
 from ostiary.storage.postgres.pool import Pool
 from ostiary.storage.postgres.rows import (
     Row,
@@ -16,7 +20,7 @@ from ostiary.storage.postgres.rows import (
     with_columns,
 )
 from ostiary.storage.postgres.session import Session
-from ostiary.storage.postgres.text import unescape, unescape_or_none
+from ostiary.storage.postgres.text import escape, unescape, unescape_or_none
 
 LIST_ENROLLMENTS: Final = with_columns("""
     SELECT $enrollment FROM enrollment e
@@ -95,6 +99,21 @@ TOKEN_HISTORY: Final = with_columns("""
             OR (t.holder > $2::text || ':' AND t.holder < $2::text || ';'))
      ORDER BY t.holder, t.kind, t.generation
 """)  # served by token_generation; a user channel's id is the device's, a colon, the user
+NEWEST_TOKENS: Final = with_columns("""
+    SELECT t.*
+      FROM unnest($3::text[]) h (holder)
+     CROSS JOIN LATERAL (SELECT $public_token FROM token t
+                          WHERE t.tenant = $1 AND t.holder = h.holder AND t.kind = $2
+                          ORDER BY t.generation DESC LIMIT 1) t
+""")  # served by token_generation
+COUNT_AUDITED: Final = """
+    SELECT count(*)
+      FROM (SELECT at, verb FROM audit WHERE tenant = $1 ORDER BY number DESC LIMIT $2) newest
+     WHERE at >= $3 AND lower(verb) = ANY($4)
+"""  # served by the primary key: the newest entries, as many as it is told
+LIST_FACTS: Final = f"""
+    SELECT {", ".join(FACT_COLUMNS)} FROM fact WHERE enrollment_key = ANY($1::text[])
+"""  # noqa: S608 - made of constants; served by the primary key
 LIST_ALERTS: Final = """
     SELECT tenant, subject, kind, sentence, count, first_at, last_at FROM alert
      WHERE tenant = $1 ORDER BY last_at DESC, subject, kind LIMIT $2
@@ -188,9 +207,27 @@ class PostgresReports:
         rows = await self._pool.rows(TOKEN_HISTORY, tenant, holder)
         return tuple(token_from(row) for row in rows)
 
+    async def newest_tokens(
+        self, tenant: TenantId, kind: TokenKind, holders: Sequence[Holder]
+    ) -> tuple[TokenRecord, ...]:
+        # A list's texts are escaped by whoever writes the list.
+        escaped = [escape(holder) for holder in holders]
+        rows = await self._pool.rows(NEWEST_TOKENS, tenant, kind.value, escaped)
+        return tuple(token_from(row) for row in rows)
+
+    async def list_facts(self, keys: Sequence[EnrollmentKey]) -> tuple[FactSheet, ...]:
+        rows = await self._pool.rows(LIST_FACTS, list(keys))
+        return tuple(sheet_from(row) for row in rows)
+
     async def list_alerts(self, tenant: TenantId, *, limit: int) -> tuple[AlertLine, ...]:
         """Latest first."""
         return tuple(_alert_line(row) for row in await self._pool.rows(LIST_ALERTS, tenant, limit))
+
+    async def count_audited(
+        self, tenant: TenantId, verbs: Sequence[str], *, since: datetime, among: int
+    ) -> int:
+        ((number,),) = await self._pool.rows(COUNT_AUDITED, tenant, among, since, list(verbs))
+        return int(number)
 
     async def count(self) -> Counts:
         return await self._pool.run(_count)

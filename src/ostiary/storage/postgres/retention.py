@@ -63,6 +63,9 @@ FORGET_GENERATIONS: Final = """
        AND NOT EXISTS (SELECT FROM enrollment e
                         WHERE e.key = t.relationship
                           AND t.id IN (e.push_record, e.unlock_record, e.bootstrap_record))
+       AND NOT EXISTS (SELECT FROM escrow x
+                        WHERE x.tenant = t.tenant AND x.holder = t.holder
+                          AND t.id IN (x.current, x.candidate))
 """  # served by the primary keys
 NEXT_CHANNELS: Final = """
     SELECT key FROM enrollment WHERE key > $1 ORDER BY key LIMIT $2

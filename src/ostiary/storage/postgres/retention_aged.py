@@ -9,7 +9,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
-from ostiary.domain.retention import Aged
+from ostiary.domain.retention import MAY_OPEN, Aged
 from ostiary.storage.postgres.session import Row, Session
 from ostiary.storage.postgres.text import unescape
 
@@ -64,17 +64,18 @@ CROWDED_ALERTS: Final = """
               FROM alert) a
      WHERE place > $1 LIMIT $2
 """  # all alerts, over a connection for reports
+_MAY_OPEN: Final = ",".join(sorted(MAY_OPEN))
 # Never while a certificate of it is valid, nor where a secret came that may still open the device.
-OLD_RELATIONSHIPS: Final = """
+OLD_RELATIONSHIPS: Final = f"""
     SELECT e.key FROM enrollment e
      WHERE e.standing = 'ended' AND e.parent_key IS NULL
        AND coalesce(e.last_seen_at, e.authenticated_at) < $1
        AND NOT EXISTS (SELECT FROM binding b WHERE b.enrollment_key = e.key AND b.not_after >= $1)
        AND NOT EXISTS (SELECT FROM token t
                         WHERE t.tenant = e.tenant AND t.holder = e.id
-                          AND t.kind = ANY('{unlock,bootstrap}'::text[]) AND t.relationship = e.key)
+                          AND t.kind = ANY('{{{_MAY_OPEN}}}'::text[]) AND t.relationship = e.key)
      ORDER BY e.key LIMIT $2 FOR UPDATE OF e SKIP LOCKED
-"""  # served by enrollment_ended, binding_by_enrollment and token_generation
+"""  # noqa: S608 - made of constants; served by enrollment_ended, binding_by_enrollment and token_generation
 USERS_OF: Final = """
     SELECT key FROM enrollment WHERE parent_key = ANY($1::text[]) FOR UPDATE
 """  # served by enrollment_user
@@ -87,6 +88,7 @@ FORGET_RECORDS: Final = """
 FORGET_CLOSED: Final = "DELETE FROM command_closed WHERE enrollment_key = ANY($1::text[])"
 FORGET_LIVE: Final = "DELETE FROM command WHERE enrollment_key = ANY($1::text[])"
 FORGET_WAKES: Final = "DELETE FROM wake WHERE enrollment_key = ANY($1::text[])"
+FORGET_SHEETS: Final = "DELETE FROM fact WHERE enrollment_key = ANY($1::text[])"
 FORGET_BOUND: Final = "DELETE FROM binding WHERE enrollment_key = ANY($1::text[])"
 FORGET_ROWS: Final = "DELETE FROM enrollment WHERE key = ANY($1::text[])"
 
@@ -115,7 +117,15 @@ STATEMENTS: Final[Mapping[Aged, _Statements]] = MappingProxyType(
         Aged.ALERTS: _Statements(OLD_ALERTS),
         Aged.RELATIONSHIPS: _Statements(
             OLD_RELATIONSHIPS,
-            (FORGET_RECORDS, FORGET_CLOSED, FORGET_LIVE, FORGET_WAKES, FORGET_BOUND, FORGET_ROWS),
+            (
+                FORGET_RECORDS,
+                FORGET_CLOSED,
+                FORGET_LIVE,
+                FORGET_WAKES,
+                FORGET_SHEETS,
+                FORGET_BOUND,
+                FORGET_ROWS,
+            ),
         ),
     }
 )

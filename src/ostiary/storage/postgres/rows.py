@@ -9,7 +9,6 @@ from enum import Enum
 from typing import Any, Final, TypeVar
 
 from ostiary.domain.command import ClosedCommand, CommandState, LiveCommand, Priority
-from ostiary.domain.command import TokenReference as Reference
 from ostiary.domain.enrollment import (
     Binding,
     Bound,
@@ -37,6 +36,7 @@ from ostiary.protocol.mdm.checkin import DeviceFacts, Topic
 from ostiary.protocol.mdm.connect import CommandUuid
 from ostiary.protocol.mdm.identity import EnrollmentId, EnrollmentType
 from ostiary.storage.postgres.text import unescape, unescape_or_none
+from ostiary.storage.references import decode_references, encode_references
 
 Row = Any
 """A row of the driver, which unpacks and slices like a tuple; or the values of one."""
@@ -58,7 +58,6 @@ _KINDS: Final = _by_value(TokenKind)
 _TOKEN_STATES: Final = _by_value(TokenState)
 _COMMAND_STATES: Final = _by_value(CommandState)
 _PRIORITIES: Final = _by_value(Priority)
-_REFERENCES: Final = _by_value(Reference)
 
 FIXED_COLUMNS: Final = (
     "key", "tenant", "id", "type", "parent_key", "state", "standing", "topic",
@@ -83,7 +82,7 @@ BINDING_COLUMNS: Final = (
 TOKEN_COLUMNS: Final = (
     "id", "tenant", "holder", "kind", "generation", "digest", "size", "state", "cause", "source",
     "fingerprint", "relationship", "received_at", "changed_at", "expires_at", "proven_at",
-    "proven_by", "value",
+    "proven_by", "disclosed_at", "value",
 )  # fmt: skip
 COMMAND_COLUMNS: Final = (
     "sequence", "uuid", "enrollment_key", "request_type", "priority", "reference", "state",
@@ -277,6 +276,7 @@ def token_from(row: Row) -> TokenRecord:
     (
         id_, tenant, holder, kind, generation, digest, size, state, cause, source,
         fingerprint, relationship, received_at, changed_at, expires_at, proven_at, proven_by,
+        disclosed_at,
     ) = row[:TOKEN_WIDTH - 1]  # fmt: skip
     return TokenRecord(
         id=id_,
@@ -297,6 +297,7 @@ def token_from(row: Row) -> TokenRecord:
         expires_at=expires_at,
         proven_at=proven_at,
         proven_by=proven_by,
+        disclosed_at=disclosed_at,
     )
 
 
@@ -308,7 +309,7 @@ def token_values(record: TokenRecord) -> Values:
         record.fingerprint, record.relationship,
         record.received_at, record.changed_at,
         record.expires_at, record.proven_at, record.proven_by,
-        record.value,
+        record.disclosed_at, record.value,
     )  # fmt: skip
 
 
@@ -323,7 +324,7 @@ def command_from(row: Row) -> LiveCommand:
         request_type=unescape(request_type),
         priority=_PRIORITIES[priority],
         payload=payload,
-        reference=None if reference is None else _REFERENCES[reference],
+        references=() if reference is None else decode_references(reference),
         state=_COMMAND_STATES[state],
         queued_at=queued_at,
         source=unescape(source),
@@ -340,7 +341,7 @@ def command_values(command: LiveCommand) -> Values:
         command.enrollment_key,
         command.request_type,
         command.priority.value,
-        None if command.reference is None else command.reference.value,
+        encode_references(command.references),
         command.state.value,
         command.queued_at,
         command.source,

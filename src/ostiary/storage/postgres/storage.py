@@ -11,8 +11,10 @@ from ostiary.storage.postgres.api_tokens import PostgresApiTokens
 from ostiary.storage.postgres.bell import Bell
 from ostiary.storage.postgres.challenges import PostgresChallenges
 from ostiary.storage.postgres.enrollments import PostgresEnrollments
+from ostiary.storage.postgres.escrows import PostgresEscrows
 from ostiary.storage.postgres.pool import HOT, REPORTS, Pool
 from ostiary.storage.postgres.push_certificates import PostgresPushCertificates
+from ostiary.storage.postgres.renewals import PostgresRenewals
 from ostiary.storage.postgres.reports import PostgresReports
 from ostiary.storage.postgres.retention import PostgresRetention
 from ostiary.storage.postgres.schema import (
@@ -80,6 +82,7 @@ class PostgresStorage:
             wait_seconds=wait_seconds,
         )
         self.challenges = PostgresChallenges(self._pool)
+        self.escrows = PostgresEscrows(self._pool)
         self.wakes = PostgresWakes(self._pool, self._bell)
         self.push_certificates = PostgresPushCertificates(self._pool)
         self.api_tokens = PostgresApiTokens(self._pool)
@@ -87,6 +90,7 @@ class PostgresStorage:
         self.policies = PostgresPolicies(self._pool, clock)
         self.reports = PostgresReports(self._reporters)
         self.retention = PostgresRetention(self._pool, self._reporters)
+        self.renewals = PostgresRenewals(self._pool, self._reporters)
 
     async def check(self) -> None:
         """Raise `StorageFailed` unless the database can be reached and read."""

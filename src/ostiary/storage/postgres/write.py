@@ -7,7 +7,7 @@ do at the same moment, on one node or on two, is what they would have done one a
 from datetime import datetime
 from typing import Any, Final
 
-from ostiary.domain.decision import Change, DisableUsers, Snapshot, Supersede
+from ostiary.domain.decision import Change, DisableUsers, Snapshot, Supersede, whose_escrows
 from ostiary.domain.enrollment import Binding, Enrollment, EnrollmentKey, Standing
 from ostiary.domain.token import Fingerprint
 from ostiary.storage.errors import ChangeDoesNotFit
@@ -25,6 +25,7 @@ from ostiary.storage.postgres.write_commands import (
     lift_deferred,
     move_command,
 )
+from ostiary.storage.postgres.write_escrows import disclose_record, save_escrow, save_sheet
 from ostiary.storage.postgres.write_news import add_audit, drop_wake, save_alert, save_wake
 from ostiary.storage.postgres.write_tokens import add_record, prove_record, step_record
 from ostiary.storage.wording import USER_LEFT
@@ -117,6 +118,12 @@ async def write_change(session: Session, change: Change[Any], loaded: Loaded) ->
         await add_record(session, record)
     for proof in change.proofs:
         await prove_record(session, proof, at)
+    for record_id in change.disclosures:
+        await disclose_record(session, record_id, at)
+    for escrow in change.escrows:
+        await save_escrow(session, escrow)
+    for sheet in change.facts:
+        await save_sheet(session, sheet)
     for closed in change.close:
         await close_command(session, closed)
     if change.lift_deferred is not None:
@@ -143,6 +150,11 @@ def rows_held(change: Change[Any], snapshot: Snapshot) -> tuple[Enrollment, ...]
     return tuple(held[key] for key in sorted(held))
 
 
+def guards_escrows(change: Change[Any], loaded: Loaded) -> bool:
+    """Whether the decision was shown escrows or changes some: then the turn of the device's row is its own."""
+    return loaded.shows_escrows or bool(change.escrows)
+
+
 def written_rows(change: Change[Any], snapshot: Snapshot) -> set[EnrollmentKey]:
     """The rows whose last-seen goes along with the write."""
     written = {row.key for row in change.rows}
@@ -155,8 +167,14 @@ def contact_of(change: Change[Any], key: EnrollmentKey) -> datetime | None:
 
 
 async def _take_turns(session: Session, change: Change[Any], loaded: Loaded) -> None:
+    device = whose_escrows(loaded.snapshot) if guards_escrows(change, loaded) else None
     for row in rows_held(change, loaded.snapshot):
-        if await session.row(HOLD_ROW, row.key, row.version) is None:
+        if device is not None and row.key == device.key:
+            # Every decision about the escrows of a device meets here, also one that a user's channel led to.
+            is_as_shown = await session.run(TAKE_TURN, row.key, loaded.turns[row.key], None) == 1
+        else:
+            is_as_shown = await session.row(HOLD_ROW, row.key, row.version) is not None
+        if not is_as_shown:
             raise ChangeDoesNotFit("the row has moved on", enrollment_key=row.key)
     channel = loaded.snapshot.channel
     if channel is None or channel.key in {row.key for row in change.rows}:

@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from ostiary.domain.decision import Change
 from ostiary.domain.enrollment import Enrollment, EnrollmentKey
-from ostiary.storage.postgres.load import ALONE, Loaded
+from ostiary.storage.postgres.batches import ALONE
+from ostiary.storage.postgres.escrow_rows import FACT_COLUMNS, sheet_values
+from ostiary.storage.postgres.load import Loaded
 from ostiary.storage.postgres.rows import (
     COMMAND_COLUMNS,
     ENROLLMENT_COLUMNS,
@@ -21,8 +23,9 @@ from ostiary.storage.postgres.rows import (
     token_values,
 )
 from ostiary.storage.postgres.text import escape
-from ostiary.storage.postgres.write import assignments, contact_of, rows_held
+from ostiary.storage.postgres.write import assignments, contact_of, guards_escrows, rows_held
 from ostiary.storage.postgres.write_commands import REPLACE_CLOSED
+from ostiary.storage.postgres.write_escrows import REPLACE_SHEET
 from ostiary.storage.postgres.write_news import REPLACE_WAKE
 
 _MOST_OF_A_PART: Final = 2
@@ -37,6 +40,7 @@ class Shape:
     steps: int
     records: int
     proofs: int
+    sheets: int
     closes: int
     lifts: bool
     moves: int
@@ -59,7 +63,7 @@ def write_at_once(change: Change[Any], loaded: Loaded) -> Write | None:
     if channel is None or not _is_plain(change, channel):
         return None
     held = rows_held(change, loaded.snapshot)
-    if len(held) > 1:
+    if len(held) > 1 or (held and guards_escrows(change, loaded)):
         return None
     shape = Shape(
         saves_row=bool(change.rows),
@@ -67,6 +71,7 @@ def write_at_once(change: Change[Any], loaded: Loaded) -> Write | None:
         steps=len(change.steps),
         records=len(change.records),
         proofs=len(change.proofs),
+        sheets=len(change.facts),
         closes=len(change.close),
         lifts=change.lift_deferred is not None,
         moves=len(change.moves),
@@ -85,6 +90,8 @@ def _is_plain(change: Change[Any], channel: Enrollment) -> bool:
         or change.bind
         or change.disable_users
         or change.cancel
+        or change.disclosures
+        or change.escrows
         or change.alerts
         or change.audit
     ):
@@ -93,7 +100,7 @@ def _is_plain(change: Change[Any], channel: Enrollment) -> bool:
     # The parts run in no order: two commands queued at once would stand in the queue as it pleases.
     single = (
         change.rows, change.close, change.moves, change.enqueue, change.wakes, change.drop_wakes,
-        change.proofs,
+        change.proofs, change.facts,
     )  # fmt: skip
     if any(len(part) > 1 for part in single) or (change.wakes and change.drop_wakes):
         return False
@@ -112,6 +119,7 @@ def _keys(change: Change[Any]) -> list[EnrollmentKey | str]:
     return [
         *(() if change.lift_deferred is None else (change.lift_deferred,)),
         *change.drop_wakes,
+        *[sheet.enrollment_key for sheet in change.facts],
         *[wake.enrollment_key for wake in change.wakes],
         *[closed.enrollment_key for closed in change.close],
         *[command.enrollment_key for command in change.enqueue],
@@ -152,6 +160,8 @@ def _values(
         values += token_values(record)
     for proof in change.proofs:
         values += (at, proof.proven_by, proof.record_id)
+    for sheet in change.facts:
+        values += sheet_values(sheet)
     for closed in change.close:
         values += closed_values(closed)
     if change.lift_deferred is not None:
@@ -192,6 +202,12 @@ def compose(shape: Shape) -> str:
     made = _Composer()
     _take_turn(made, shape)
     _write_tokens(made, shape)
+    for number in range(shape.sheets):
+        made.add(
+            f"told{number}",
+            f"INSERT INTO fact ({', '.join(FACT_COLUMNS)})"  # noqa: S608 - made of constants
+            f" SELECT {', '.join(made.next(len(FACT_COLUMNS)))} FROM taken {REPLACE_SHEET}",
+        )
     _write_commands(made, shape)
     if shape.wakes:
         due_at, attempt, failures = made.next(3)

@@ -4,13 +4,22 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ostiary.domain.command import LiveCommand
-from ostiary.domain.decision import Ask, ByCertificate, ByName, QueueView, Snapshot, Wake
+from ostiary.domain.decision import (
+    Ask,
+    ByCertificate,
+    ByName,
+    QueueView,
+    Snapshot,
+    Wake,
+    has_second_part,
+)
 from ostiary.domain.enrollment import Binding, Credential, Enrollment, Standing
 from ostiary.domain.token import TenantId, TokenRecord
 from ostiary.protocol.mdm.checkin import Topic
 from ostiary.protocol.mdm.connect import CommandUuid
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.storage.sqlite.engine import Transaction
+from ostiary.storage.sqlite.load_escrows import load_escrows
 from ostiary.storage.sqlite.rows import (
     ENROLLMENT_WIDTH,
     Row,
@@ -133,7 +142,7 @@ def load(transaction: Transaction, ask: Ask, seen: SeenBuffer) -> Snapshot:
     if _needs_relationships(ask, found):
         relationships, has_binding = _load_relationships(transaction, found, seen)
         credential = _load_credential(transaction, ask)
-    return Snapshot(
+    snapshot = Snapshot(
         binding=found.binding,
         device=found.device,
         channel=found.channel,
@@ -151,6 +160,9 @@ def load(transaction: Transaction, ask: Ask, seen: SeenBuffer) -> Snapshot:
         if found.topic_is_held is not None
         else _is_held(transaction, ask.topic, found.tenant),
     )
+    if not has_second_part(ask, snapshot.device):
+        return snapshot
+    return load_escrows(transaction, ask, snapshot)
 
 
 def load_record(transaction: Transaction, record_id: str) -> TokenRecord | None:

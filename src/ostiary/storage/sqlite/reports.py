@@ -1,17 +1,23 @@
 """Lists and counts on SQLite. Last-seen may lag by what the writer still keeps in memory."""
 
+import json
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from ostiary.domain.decision import Alert
-from ostiary.domain.enrollment import Binding, Enrollment
+from ostiary.domain.enrollment import Binding, Enrollment, EnrollmentKey
+from ostiary.domain.facts import FactSheet
 from ostiary.domain.token import Holder, TenantId, TokenKind, TokenRecord
 from ostiary.ports.reports import AlertLine, CommandLine, Counts
 from ostiary.protocol.mdm.identity import EnrollmentId
+from ostiary.storage.sqlite.escrow_rows import FACT_COLUMNS, sheet_from
 from ostiary.storage.sqlite.readers import Read, Readers
 from ostiary.storage.sqlite.rows import (
     Row,
     binding_from,
     enrollment_from,
+    micros,
     moment,
     moment_or_none,
     token_from,
@@ -105,6 +111,22 @@ TOKEN_HISTORY: Final = with_columns("""
      WHERE t.tenant = ?1 AND t.holder > ?2 || ':' AND t.holder < ?2 || ';'
      ORDER BY holder, kind, generation
 """)  # served by token_generation; with OR it would walk the tenant's whole ledger. A user channel's id is the device's, a colon, the user
+NEWEST_TOKENS: Final = with_columns("""
+    SELECT $public_token
+      FROM json_each(?3) h CROSS JOIN token t
+     WHERE t.tenant = ?1 AND t.holder = h.value AND t.kind = +?2
+       AND t.generation = (SELECT max(n.generation) FROM token n
+                            WHERE n.tenant = ?1 AND n.holder = h.value AND n.kind = +?2)
+""")  # served by token_generation
+COUNT_AUDITED: Final = """
+    SELECT count(*)
+      FROM (SELECT at, verb FROM audit WHERE tenant = ?1 ORDER BY number DESC LIMIT ?2)
+     WHERE at >= ?3 AND lower(verb) IN (SELECT value FROM json_each(?4))
+"""  # served by the primary key: the newest entries, as many as it is told
+LIST_FACTS: Final = f"""
+    SELECT {", ".join(FACT_COLUMNS)} FROM fact
+     WHERE enrollment_key IN (SELECT value FROM json_each(?))
+"""  # noqa: S608 - made of constants; served by the primary key
 LIST_ALERTS: Final = """
     SELECT tenant, subject, kind, sentence, count, first_at, last_at FROM alert
      WHERE +tenant = ? ORDER BY last_at DESC, subject, kind LIMIT ?
@@ -193,9 +215,27 @@ class SqliteReports:
         rows = await self._rows(TOKEN_HISTORY, tenant, holder)
         return tuple(token_from(row) for row in rows)
 
+    async def newest_tokens(
+        self, tenant: TenantId, kind: TokenKind, holders: Sequence[Holder]
+    ) -> tuple[TokenRecord, ...]:
+        rows = await self._rows(NEWEST_TOKENS, tenant, kind.value, json.dumps(holders))
+        return tuple(token_from(row) for row in rows)
+
+    async def list_facts(self, keys: Sequence[EnrollmentKey]) -> tuple[FactSheet, ...]:
+        rows = await self._rows(LIST_FACTS, json.dumps(keys))
+        return tuple(sheet_from(row) for row in rows)
+
     async def list_alerts(self, tenant: TenantId, *, limit: int) -> tuple[AlertLine, ...]:
         """Latest first."""
         return tuple(_alert_line(row) for row in await self._rows(LIST_ALERTS, tenant, limit))
+
+    async def count_audited(
+        self, tenant: TenantId, verbs: Sequence[str], *, since: datetime, among: int
+    ) -> int:
+        ((number,),) = await self._rows(
+            COUNT_AUDITED, tenant, among, micros(since), json.dumps(list(verbs))
+        )
+        return int(number)
 
     async def count(self) -> Counts:
         def work(read: Read) -> Counts:

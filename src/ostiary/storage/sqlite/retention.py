@@ -55,6 +55,9 @@ FORGET_GENERATION: Final = """
        AND NOT EXISTS (SELECT 1 FROM enrollment e
                         WHERE e.key = token.relationship
                           AND token.id IN (e.push_record, e.unlock_record, e.bootstrap_record))
+       AND NOT EXISTS (SELECT 1 FROM escrow x
+                        WHERE x.tenant = token.tenant AND x.holder = token.holder
+                          AND token.id IN (x.current, x.candidate))
 """  # served by the primary keys
 NEXT_CHANNELS: Final = """
     SELECT key FROM enrollment WHERE key > ? ORDER BY key LIMIT ?

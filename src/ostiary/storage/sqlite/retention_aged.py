@@ -6,7 +6,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
-from ostiary.domain.retention import Aged
+from ostiary.domain.retention import MAY_OPEN, Aged
 from ostiary.storage.sqlite.engine import Transaction
 from ostiary.storage.sqlite.readers import Read
 from ostiary.storage.sqlite.rows import micros
@@ -60,17 +60,18 @@ CROWDED_ALERTS: Final = """
               FROM alert)
      WHERE place > ? LIMIT ?
 """  # all alerts, in a reader's thread
+_MAY_OPEN: Final = ", ".join(f"'{kind}'" for kind in sorted(MAY_OPEN))
 # Never while a certificate of it is valid, nor where a secret came that may still open the device.
-OLD_RELATIONSHIPS: Final = """
+OLD_RELATIONSHIPS: Final = f"""
     SELECT e.key FROM enrollment e
      WHERE e.standing = 'ended' AND e.parent_key IS NULL
        AND coalesce(e.last_seen_at, e.authenticated_at) < ?1
        AND NOT EXISTS (SELECT 1 FROM binding b WHERE b.enrollment_key = e.key AND b.not_after >= ?1)
        AND NOT EXISTS (SELECT 1 FROM token t
                         WHERE t.tenant = e.tenant AND t.holder = e.id
-                          AND t.kind IN ('unlock', 'bootstrap') AND t.relationship = e.key)
+                          AND t.kind IN ({_MAY_OPEN}) AND t.relationship = e.key)
      ORDER BY e.key LIMIT ?2
-"""  # served by enrollment_ended, binding_by_enrollment and token_generation
+"""  # noqa: S608 - made of constants; served by enrollment_ended, binding_by_enrollment and token_generation
 FORGET_RECORDS: Final = """
     DELETE FROM token
      WHERE id IN (SELECT t.id FROM enrollment e
@@ -87,6 +88,10 @@ FORGET_LIVE: Final = """
 """
 FORGET_WAKES: Final = """
     DELETE FROM wake
+     WHERE enrollment_key IN (SELECT key FROM enrollment WHERE key = ?1 OR parent_key = ?1)
+"""
+FORGET_SHEETS: Final = """
+    DELETE FROM fact
      WHERE enrollment_key IN (SELECT key FROM enrollment WHERE key = ?1 OR parent_key = ?1)
 """
 FORGET_BOUND: Final = "DELETE FROM binding WHERE enrollment_key = ?1"
@@ -123,6 +128,7 @@ STATEMENTS: Final[Mapping[Aged, _Statements]] = MappingProxyType(
                 FORGET_CLOSED,
                 FORGET_LIVE,
                 FORGET_WAKES,
+                FORGET_SHEETS,
                 FORGET_BOUND,
                 FORGET_USERS,
                 FORGET_RELATIONSHIP,

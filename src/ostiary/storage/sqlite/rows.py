@@ -6,7 +6,6 @@ from enum import Enum
 from typing import Any, Final, TypeVar
 
 from ostiary.domain.command import ClosedCommand, CommandState, LiveCommand, Priority
-from ostiary.domain.command import TokenReference as Reference
 from ostiary.domain.enrollment import (
     Binding,
     Bound,
@@ -30,6 +29,7 @@ from ostiary.domain.token import (
 )
 from ostiary.protocol.mdm.checkin import DeviceFacts
 from ostiary.protocol.mdm.identity import EnrollmentType
+from ostiary.storage.references import decode_references, encode_references
 
 Row = tuple[Any, ...]
 EnumT = TypeVar("EnumT", bound=Enum)
@@ -70,7 +70,6 @@ _KINDS: Final = _by_value(TokenKind)
 _TOKEN_STATES: Final = _by_value(TokenState)
 _COMMAND_STATES: Final = _by_value(CommandState)
 _PRIORITIES: Final = _by_value(Priority)
-_REFERENCES: Final = _by_value(Reference)
 
 FIXED_COLUMNS: Final = (
     "key", "tenant", "id", "type", "parent_key", "state", "standing", "topic",
@@ -95,7 +94,7 @@ BINDING_COLUMNS: Final = (
 TOKEN_COLUMNS: Final = (
     "id", "tenant", "holder", "kind", "generation", "digest", "size", "state", "cause", "source",
     "fingerprint", "relationship", "received_at", "changed_at", "expires_at", "proven_at",
-    "proven_by", "value",
+    "proven_by", "disclosed_at", "value",
 )  # fmt: skip
 COMMAND_COLUMNS: Final = (
     "sequence", "uuid", "enrollment_key", "request_type", "priority", "reference", "state",
@@ -289,6 +288,7 @@ def token_from(row: Row) -> TokenRecord:
     (
         id_, tenant, holder, kind, generation, digest, size, state, cause, source,
         fingerprint, relationship, received_at, changed_at, expires_at, proven_at, proven_by,
+        disclosed_at,
     ) = row[:TOKEN_WIDTH - 1]  # fmt: skip
     return TokenRecord(
         id=id_,
@@ -309,6 +309,7 @@ def token_from(row: Row) -> TokenRecord:
         expires_at=moment_or_none(expires_at),
         proven_at=moment_or_none(proven_at),
         proven_by=proven_by,
+        disclosed_at=moment_or_none(disclosed_at),
     )
 
 
@@ -320,7 +321,7 @@ def token_values(record: TokenRecord) -> Row:
         record.fingerprint, record.relationship,
         micros(record.received_at), micros(record.changed_at),
         micros_or_none(record.expires_at), micros_or_none(record.proven_at), record.proven_by,
-        record.value,
+        micros_or_none(record.disclosed_at), record.value,
     )  # fmt: skip
 
 
@@ -335,7 +336,7 @@ def command_from(row: Row) -> LiveCommand:
         request_type=request_type,
         priority=_PRIORITIES[priority],
         payload=payload,
-        reference=None if reference is None else _REFERENCES[reference],
+        references=() if reference is None else decode_references(reference),
         state=_COMMAND_STATES[state],
         queued_at=moment(queued_at),
         source=source,
@@ -352,7 +353,7 @@ def command_values(command: LiveCommand) -> Row:
         command.enrollment_key,
         command.request_type,
         command.priority.value,
-        None if command.reference is None else command.reference.value,
+        encode_references(command.references),
         command.state.value,
         micros(command.queued_at),
         command.source,

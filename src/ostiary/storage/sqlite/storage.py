@@ -16,9 +16,11 @@ from ostiary.storage.sqlite.challenges import SqliteChallenges
 from ostiary.storage.sqlite.connection import StoreLock, create_private, open_writer
 from ostiary.storage.sqlite.engine import Engine, Transaction
 from ostiary.storage.sqlite.enrollments import SqliteEnrollments
+from ostiary.storage.sqlite.escrows import SqliteEscrows
 from ostiary.storage.sqlite.moved import demand_not_moved
 from ostiary.storage.sqlite.push_certificates import SqlitePushCertificates
 from ostiary.storage.sqlite.readers import Readers
+from ostiary.storage.sqlite.renewals import SqliteRenewals
 from ostiary.storage.sqlite.reports import SqliteReports
 from ostiary.storage.sqlite.retention import SqliteRetention
 from ostiary.storage.sqlite.schema import Migration, migrate, shipped_migrations
@@ -53,6 +55,7 @@ class SqliteStorage:
             seen_within_seconds=seen_within_seconds,
         )
         self.challenges = SqliteChallenges(engine)
+        self.escrows = SqliteEscrows(engine, readers)
         self.wakes = SqliteWakes(engine, readers, wake_written)
         self.push_certificates = SqlitePushCertificates(engine, readers)
         self.api_tokens = SqliteApiTokens(engine)
@@ -60,6 +63,7 @@ class SqliteStorage:
         self.policies = SqlitePolicies(engine, clock)
         self.reports = SqliteReports(readers)
         self.retention = SqliteRetention(engine, readers)
+        self.renewals = SqliteRenewals(engine, readers)
 
     async def check(self) -> None:
         """Raise `StorageFailed` unless the writer lives, and its file is there and can be read."""

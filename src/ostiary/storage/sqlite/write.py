@@ -23,6 +23,7 @@ from ostiary.storage.sqlite.write_commands import (
     lift_deferred,
     move_command,
 )
+from ostiary.storage.sqlite.write_escrows import disclose_record, save_escrow, save_sheet
 from ostiary.storage.sqlite.write_news import add_audit, drop_wake, save_alert, save_wake
 from ostiary.storage.sqlite.write_tokens import add_records, prove_record, step_records
 from ostiary.storage.wording import USER_LEFT
@@ -113,6 +114,12 @@ def write_change(transaction: Transaction, change: Change[Any], snapshot: Snapsh
         add_records(transaction, *change.records)
     for proof in change.proofs:
         prove_record(transaction, proof, at)
+    for record_id in change.disclosures:
+        disclose_record(transaction, record_id, at)
+    for escrow in change.escrows:
+        save_escrow(transaction, escrow)
+    for sheet in change.facts:
+        save_sheet(transaction, sheet)
     for closed in change.close:
         close_command(transaction, closed)
     if change.lift_deferred is not None:

@@ -12,11 +12,11 @@ from ostiary.storage.wording import REPLACED
 ADD_RECORD: Final = """
     INSERT INTO token (id, tenant, holder, kind, generation, digest, size, state, cause, source,
                        fingerprint, relationship, received_at, changed_at, expires_at, proven_at,
-                       proven_by, value)
+                       proven_by, disclosed_at, value)
     VALUES (?1, ?2, ?3, ?4,
             (SELECT coalesce(max(generation), 0) + 1 FROM token
               WHERE tenant = ?2 AND holder = ?3 AND kind = +?4),
-            ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+            ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
     ON CONFLICT (id) DO NOTHING
 """  # served by token_generation
 # The plus: SQLite compares a bare parameter with the condition of the partial index token_identity, and then plans the

@@ -7,12 +7,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from fuzz.scep_client import der, ec_key, envelope, key_pem, openssl, pem, rsa_key, self_signed
-from ostiary.protocol.scep.envelope import (
-    ContentCipher,
-    decode_envelope,
-    encode_envelope,
-    issuer_and_serial,
-)
+from ostiary.formats.cms_envelope import issuer_and_serial
+from ostiary.formats.encrypted_content import ContentCipher
+from ostiary.protocol.scep.envelope import decode_envelope, encode_envelope
 from ostiary.protocol.scep.reply import CertRep
 from ostiary.protocol.scep.words import FailInfo, RequestFailed
 

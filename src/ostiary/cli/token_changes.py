@@ -1,0 +1,105 @@
+"""`ostiary token rotate`, `set`, `clear` and `verify`: secrets that the server puts on devices."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
+from ostiary.cli.output import say
+
+_KINDS = (
+    "recovery-lock, firmware-password, admin-password, filevault-key or activation-bypass-device."
+)
+Enrollment = Annotated[str, typer.Argument(help="The enrollment id of a device.")]
+Kind = Annotated[str, typer.Argument(help=_KINDS)]
+Reason = Annotated[str, typer.Option(help="Why; it goes into the audit.")]
+
+
+def rotate(
+    enrollment: Enrollment,
+    kind: Kind,
+    data: DataOption = DEFAULT_DATA,
+    reason: Reason = "",
+    unlock_with_stdin: Annotated[
+        bool,
+        typer.Option(
+            "--unlock-with-stdin",
+            help="Read the password of a FileVault user from standard input, for a Mac whose recovery key is not held.",
+        ),
+    ] = False,
+) -> None:
+    """Give a device another secret of this kind, drawn here; or have it make another one.
+
+    The new value is stored before the command can leave, and is the one in force once the device has said so. Until
+    then both are kept: `ostiary token escrow` shows them, `ostiary token reveal` tells them.
+
+    Example: ostiary token rotate 4C0E7700-0000-4000-8000-000000000001 recovery-lock --reason "helpdesk 4711"
+    """
+    content = {"id": enrollment, "kind": kind, "reason": reason}
+    if unlock_with_stdin:
+        content["unlock_with"] = _from_stdin()
+    _change(data, content, f"another {kind} is on its way")
+
+
+def set_value(
+    enrollment: Enrollment,
+    kind: Annotated[
+        str, typer.Argument(help="recovery-lock, firmware-password or admin-password.")
+    ],
+    data: DataOption = DEFAULT_DATA,
+    reason: Reason = "",
+) -> None:
+    """Give a device a secret of your own, read from standard input so that no shell remembers it.
+
+    Example: ostiary token set 4C0E7700-0000-4000-8000-000000000001 recovery-lock < password.txt
+    """
+    content = {"id": enrollment, "kind": kind, "value": _from_stdin(), "reason": reason}
+    _change(data, content, f"your {kind} is on its way")
+
+
+def clear(
+    enrollment: Enrollment,
+    kind: Annotated[str, typer.Argument(help="recovery-lock or firmware-password.")],
+    data: DataOption = DEFAULT_DATA,
+    reason: Reason = "",
+) -> None:
+    """Take a secret off a device, for example before it is sold. What was in force stays in history.
+
+    Example: ostiary token clear 4C0E7700-0000-4000-8000-000000000001 firmware-password --reason sold
+    """
+    content = {"id": enrollment, "kind": kind, "clears": True, "reason": reason}
+    _change(data, content, f"the {kind} is to be cleared")
+
+
+def verify(
+    enrollment: Enrollment,
+    kind: Annotated[str, typer.Argument(help="recovery-lock or firmware-password.")],
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Ask a device whether it holds the value that we believe it holds.
+
+    Example: ostiary token verify 4C0E7700-0000-4000-8000-000000000001 recovery-lock
+    """
+    asked = ask(data, "POST", "/secrets/verify", content={"id": enrollment, "kind": kind})
+    say(
+        f"{enrollment}: it is asked with command {asked['uuid']}; `ostiary token escrow {enrollment}` shows the answer."
+    )
+
+
+def _change(data: DataOption, content: dict[str, Any], what: str) -> None:
+    queued = ask(data, "POST", "/secrets/change", content=content)
+    enrollment = content["id"]
+    if (first := queued.get("waits_for")) is not None:
+        say(
+            f"{enrollment}: the device is asked for {first} with command {queued['uuid']}; the change follows by itself "
+            f"once it has answered. `ostiary token escrow {enrollment}` shows how it goes."
+        )
+        return
+    say(
+        f"{enrollment}: {what} as command {queued['uuid']}; `ostiary token escrow {enrollment}` shows how it goes."
+    )
+
+
+def _from_stdin() -> str:
+    return sys.stdin.readline().rstrip("\r\n")

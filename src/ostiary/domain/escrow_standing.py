@@ -1,0 +1,80 @@
+"""What is said of where an escrowed secret stands: one word, one sentence of consequence, one thing to do.
+
+Source: escrowed-secrets.md 4.0.3; 4.3 for FileVault.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+from ostiary.domain.escrow import Escrow, EscrowState
+from ostiary.domain.token import TokenKind, TokenRecord
+from ostiary.domain.token_standing import Standing, standing_of
+from ostiary.protocol.mdm.security_info import SecurityFacts
+
+_MISSING: Final = Standing(
+    "missing", "No value is held that could be in force.", "Nothing, unless one is wanted."
+)
+_NOT_ESCROWED: Final = Standing(
+    "not escrowed",
+    "The Mac has a FileVault recovery key, and it is not held here: who forgets the password loses the disk.",
+    "Rotate it with a user's password, once the escrow profile is installed.",
+)
+_UNREAD: Final = Standing(
+    "unread",
+    "A recovery key came that is encrypted for a key that is not held here; it is kept as it came.",
+    "Look whose FileVault profile the Mac has; then rotate.",
+)
+_UNDER_WAY: Final[Mapping[EscrowState, Standing]] = MappingProxyType(
+    {
+        EscrowState.CANDIDATE: Standing(
+            "change queued",
+            "Another value waits for the device to fetch it; the one before it is in force.",
+            "Nothing; or cancel the command with `ostiary queue cancel`.",
+        ),
+        EscrowState.IN_FLIGHT: Standing(
+            "uncertain",
+            "A change was handed to the device and not answered yet: the old value may be in force, or the new one; try the "
+            "old one first.",
+            "Wait for the answer.",
+        ),
+        EscrowState.PENDING_RESTART: Standing(
+            "waits for a restart",
+            "The device took the new value and uses it from its next restart on; until then the old one is in force.",
+            "Restart the device.",
+        ),
+        EscrowState.VERIFYING: Standing(
+            "uncertain",
+            "The device took the new value and is being asked whether it is in force; try the old one first.",
+            "Wait for the answer.",
+        ),
+        EscrowState.CHECKING: Standing(
+            "uncertain",
+            "The device says that it does not hold the new value, and is being asked about the old one.",
+            "Wait for the answer.",
+        ),
+        EscrowState.UNCERTAIN: Standing(
+            "uncertain",
+            "Nobody can say which value is in force; every one that may be is shown, the old one first.",
+            "Have it verified, or try them at the device.",
+        ),
+    }
+)
+
+
+def standing_of_secret(
+    kind: TokenKind,
+    escrow: Escrow | None,
+    current: TokenRecord | None,
+    said: SecurityFacts,
+    now: datetime,
+) -> Standing:
+    """Where a secret stands: a change under way speaks first, then the generation in force, then what the Mac says of it."""
+    if escrow is not None and escrow.state is not EscrowState.SETTLED:
+        return _UNDER_WAY[escrow.state]
+    if current is not None:
+        return _UNREAD if kind is TokenKind.FILEVAULT_ENVELOPE else standing_of(current, now)
+    if kind is TokenKind.FILEVAULT_KEY and said.has_personal_recovery_key:
+        return _NOT_ESCROWED
+    return _MISSING

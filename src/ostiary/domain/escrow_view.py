@@ -1,0 +1,240 @@
+"""What a person is shown of one device's escrowed secrets: where each stands, what that means, what can be done.
+
+Source: escrowed-secrets.md 4.0.3 (what is shown while a change is under way), 4.3 (FileVault), 4.6 (lock PIN).
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from ostiary.domain.bypass_codes import can_be_told
+from ostiary.domain.enrollment import Enrollment
+from ostiary.domain.escrow import MANNERS, Escrow, EscrowState
+from ostiary.domain.escrow_standing import standing_of_secret
+from ostiary.domain.facts import FactSheet, SheetName
+from ostiary.domain.token import FORM_OF, Form, Holder, RecordId, TokenKind, TokenRecord, TokenState
+from ostiary.domain.token_standing import Standing
+from ostiary.protocol.mdm.security_info import SecurityFacts
+from ostiary.values import dataclass
+
+ROTATED: Final = frozenset(
+    {
+        TokenKind.RECOVERY_LOCK,
+        TokenKind.FIRMWARE_PASSWORD,
+        TokenKind.ADMIN_PASSWORD,
+        TokenKind.FILEVAULT_KEY,
+    }
+)
+"""The kinds that can be replaced by a command, and are once a person has seen them. (4.0.2 rule 7)"""
+FOR_PEOPLE: Final = frozenset(
+    {
+        *ROTATED,
+        TokenKind.LOCK_PIN,
+        TokenKind.BYPASS_DEVICE,
+        TokenKind.BYPASS_SERVER,
+        TokenKind.FILEVAULT_ENVELOPE,
+    }
+)
+"""The kinds that a person may be shown; the others are of use to machines alone."""
+BY_POINTER: Final = (TokenKind.UNLOCK, TokenKind.BOOTSTRAP)
+"""The escrowed kinds whose current generation the enrollment row names."""
+UNLOCKED_AFTER: Final = timedelta(minutes=2)
+"""A locked Mac does not talk; what it says in these minutes after its answer may still be on the way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretView:
+    """One escrowed secret of a device, without any value."""
+
+    kind: TokenKind
+    standing: Standing
+    since: datetime | None
+    current: TokenRecord | None
+    candidate: TokenRecord | None
+    """Set: the device may hold either, or will."""
+    is_uncertain: bool
+    """Both are shown when it is revealed, the one that was in force first."""
+    trouble: str | None
+    notes: tuple[str, ...]
+    rotation_due_at: datetime | None
+    generations: int
+    can: tuple[str, ...]
+    """What an operator can do: reveal, rotate, verify."""
+
+    @property
+    def disclosed_at(self) -> datetime | None:
+        """When a person last saw a value that may be in force."""
+        seen = [one.disclosed_at for one in (self.current, self.candidate) if one is not None]
+        return max((at for at in seen if at is not None), default=None)
+
+
+def view_secrets(
+    device: Enrollment,
+    escrows: Iterable[Escrow],
+    records: Iterable[TokenRecord],
+    sheets: Iterable[FactSheet],
+    now: datetime,
+) -> tuple[SecretView, ...]:
+    """Every kind of which this device id has a generation or a state, or of which the device says that there is one."""
+    by_kind: dict[TokenKind, list[TokenRecord]] = {}
+    for record in records:
+        if record.holder == Holder(device.id) and is_shown(record.kind):
+            by_kind.setdefault(record.kind, []).append(record)
+    states = {one.kind: one for one in escrows if is_shown(one.kind)}
+    said = _security(sheets)
+    kinds = {*by_kind, *states}
+    if said.has_personal_recovery_key:
+        kinds.add(TokenKind.FILEVAULT_KEY)
+    return tuple(
+        _view(device, kind, states.get(kind), by_kind.get(kind, []), said, now)
+        for kind in TokenKind
+        if kind in kinds
+    )
+
+
+def chosen(escrow: Escrow | None) -> tuple[RecordId, ...]:
+    """What a person is shown who asks for the value: the one in force; if it may be another, both, the old one first."""
+    if escrow is None:
+        return ()
+    doubtful = escrow.candidate if escrow.state.device_may_hold_candidate else None
+    return tuple(record for record in (escrow.current, doubtful) if record is not None)
+
+
+def is_shown(kind: TokenKind) -> bool:
+    """Whether the overview of a device's secrets lists this kind: what devices escrow, and what we set on them."""
+    return kind in FOR_PEOPLE or kind in BY_POINTER
+
+
+def _security(sheets: Iterable[FactSheet]) -> SecurityFacts:
+    found = next((sheet for sheet in sheets if sheet.name is SheetName.SECURITY), None)
+    return SecurityFacts.read(found.facts) if found is not None else SecurityFacts()
+
+
+def _view(
+    device: Enrollment,
+    kind: TokenKind,
+    escrow: Escrow | None,
+    records: Sequence[TokenRecord],
+    said: SecurityFacts,
+    now: datetime,
+) -> SecretView:
+    by_id = {record.id: record for record in records}
+    pointer = device.pointer(kind)
+    current_id = pointer.record_id if pointer is not None else escrow.current if escrow else None
+    current = by_id.get(current_id) if current_id is not None else None
+    if current is None and escrow is None and kind not in BY_POINTER:
+        current = _last_in_use(records)
+    candidate = by_id.get(escrow.candidate) if escrow and escrow.candidate is not None else None
+    return SecretView(
+        kind=kind,
+        standing=standing_of_secret(kind, escrow, current, said, now),
+        since=escrow.since if escrow is not None else current.changed_at if current else None,
+        current=current,
+        candidate=candidate,
+        is_uncertain=len(chosen(escrow)) > 1 or _is_doubtful_alone(escrow),
+        trouble=escrow.trouble if escrow is not None else None,
+        notes=(*_notes(device, kind, escrow, said, now), *_seen_notes(kind, escrow, current)),
+        rotation_due_at=_rotation(kind, escrow),
+        generations=len(records),
+        can=_can(kind, escrow, records),
+    )
+
+
+def _last_in_use(records: Sequence[TokenRecord]) -> TokenRecord | None:
+    """For kinds that no pointer names: envelopes, and codes that were stored before there were pointers."""
+    used = [
+        one
+        for one in records
+        if one.state in (TokenState.OK, TokenState.CANDIDATE, TokenState.SUSPECT)
+    ]
+    return max(used, key=lambda one: one.generation, default=None)
+
+
+def _is_doubtful_alone(escrow: Escrow | None) -> bool:
+    """A first value that may never have arrived, or the only one that may be wrong: shown, and called uncertain. (DL-02)"""
+    return (
+        escrow is not None
+        and len(chosen(escrow)) == 1
+        and escrow.state in (EscrowState.IN_FLIGHT, EscrowState.UNCERTAIN)
+    )
+
+
+def _notes(
+    device: Enrollment,
+    kind: TokenKind,
+    escrow: Escrow | None,
+    said: SecurityFacts,
+    now: datetime,
+) -> tuple[str, ...]:
+    notes = []
+    if kind is TokenKind.FILEVAULT_KEY and said.filevault_enabled is False:
+        notes.append("The disk is not encrypted now.")
+    if kind is TokenKind.LOCK_PIN and escrow is not None:
+        notes += _unlocked(device, escrow)
+    if kind is TokenKind.ADMIN_PASSWORD and escrow is not None and escrow.current is not None:
+        notes.append("No command asks whether it works; earlier ones may still do.")
+    if kind is TokenKind.BYPASS_DEVICE and not can_be_told(device, now):
+        is_held = escrow is not None and escrow.current is not None
+        notes.append(
+            "The code can no longer be fetched: it is told for fifteen days. "
+            + (
+                "One that was made since is not known here."
+                if is_held
+                else "No user lock is allowed."
+            )
+        )
+    if kind in (TokenKind.BYPASS_DEVICE, TokenKind.BYPASS_SERVER):
+        notes.append(
+            "Which of the two bypass codes is in force cannot be known: try the server's, then the device's, then older ones."
+        )
+    return tuple(notes)
+
+
+def _unlocked(device: Enrollment, escrow: Escrow) -> list[str]:
+    """A locked Mac does not talk: one that does was unlocked, or never locked. (4.6)"""
+    seen = device.last_seen_at
+    if seen is None or seen <= escrow.since + UNLOCKED_AFTER:
+        return []
+    if escrow.state is EscrowState.SETTLED and escrow.current is not None:
+        return [f"Unlocked since: the device spoke at {seen:%Y-%m-%d %H:%M} UTC."]
+    if escrow.state in (EscrowState.IN_FLIGHT, EscrowState.UNCERTAIN):
+        return [
+            f"The device spoke at {seen:%Y-%m-%d %H:%M} UTC, after the lock was sent: it is not locked now."
+        ]
+    return []
+
+
+def _seen_notes(
+    kind: TokenKind, escrow: Escrow | None, current: TokenRecord | None
+) -> tuple[str, ...]:
+    """A value that a person has seen is replaced, or somebody is told that it is not."""
+    if kind not in ROTATED or escrow is None or current is None or current.disclosed_at is None:
+        return ()
+    if escrow.state is not EscrowState.SETTLED or escrow.due_at is not None:
+        return ()
+    return (
+        "A person was shown the value in force, and nothing is planned to replace it: rotate it.",
+    )
+
+
+def _rotation(kind: TokenKind, escrow: Escrow | None) -> datetime | None:
+    if escrow is None or kind not in ROTATED or escrow.state is not EscrowState.SETTLED:
+        return None
+    return escrow.due_at
+
+
+def _can(kind: TokenKind, escrow: Escrow | None, records: Sequence[TokenRecord]) -> tuple[str, ...]:
+    can = []
+    if records and kind in FOR_PEOPLE and FORM_OF[kind] is Form.SEALED:
+        can.append("reveal")
+    is_busy = escrow is not None and escrow.state.is_unresolved
+    manner = MANNERS.get(kind)
+    is_verified = manner is not None and manner.verify is not None
+    # A change has to name the value in force, so one that can be asked about is asked about first.
+    is_open = is_verified and escrow is not None and escrow.candidate is not None
+    if kind in ROTATED and not is_busy and not is_open:
+        can.append("rotate")
+    is_held = escrow is not None and (escrow.current or escrow.candidate) is not None
+    if is_verified and is_held and not is_busy:
+        can.append("verify")
+    return tuple(can)

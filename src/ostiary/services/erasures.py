@@ -1,0 +1,28 @@
+"""What became of a device's last erase, from its commands and what it said since."""
+
+from ostiary.domain.enqueueing import ERASE_DEVICE
+from ostiary.domain.enrollment import Enrollment
+from ostiary.domain.erasure import EraseCommand, Erasure, erasure_of
+from ostiary.ports.reports import Reports
+
+_LOOKED_THROUGH = 1_000
+
+
+async def find_erasure(reports: Reports, device: Enrollment) -> Erasure | None:
+    """The word for `device show` and `token escrow`; None where no erase is in sight."""
+    if device.is_user_channel:
+        return None
+    found = await reports.list_commands(
+        device.tenant, device.id, live_only=False, limit=_LOOKED_THROUGH
+    )
+    erases = [
+        EraseCommand(
+            queued_at=one.queued_at,
+            sent_at=one.sent_at,
+            closed_at=one.closed_at,
+            hand_outs=one.hand_outs,
+        )
+        for one in found
+        if one.request_type == ERASE_DEVICE
+    ]
+    return erasure_of(device, max(erases, key=lambda one: one.queued_at, default=None))

@@ -1,0 +1,183 @@
+"""Locks: whoever stands before a locked Mac finds its PIN here, whatever was heard of the lock. (4.6)"""
+
+from typing import Any
+
+import pytest
+
+from ostiary.domain.escrow import EscrowState
+from ostiary.domain.suitability import CommandNotForThisEnrollment
+from ostiary.domain.token import TokenKind, TokenState
+from ostiary.formats import plist
+from ostiary.protocol.mdm.identity import EnrollmentId
+from ostiary.protocol.mdm.lock_commands import UnusablePin
+from ostiary.services.commands import Enqueued
+from ostiary.web.typed_commands import build_command
+from scenes.house import BYOD_IPHONE, INTEL_MAC, IPHONE, MAC, OPERATOR, Device, House, Model
+
+PIN = TokenKind.LOCK_PIN
+LOCK = "DeviceLock"
+BYOD_MAC = Model("Mac14,2", "15.1", unlock=False, user_enrollment=True)
+
+
+async def by_words(house: House, device: Device, **given: str) -> Enqueued:
+    """As `ostiary enqueue ID device-lock` asks."""
+    command = build_command("device-lock", given)
+    return await house.desk.enqueue([EnrollmentId(device.id)], command, OPERATOR)
+
+
+async def by_plist(house: House, device: Device, **keys: str) -> Enqueued:
+    """As /v1/enqueue asks."""
+    body = plist.encode({"Command": {"RequestType": LOCK, **keys}})
+    return await house.desk.enqueue_raw([EnrollmentId(device.id)], body, OPERATOR, pushes=False)
+
+
+async def handed_out(device: Device) -> dict[str, Any]:
+    command = await device.report()
+    assert command is not None
+    assert command["Command"]["RequestType"] == LOCK
+    return command
+
+
+@pytest.mark.case("DL-01")
+@pytest.mark.parametrize("door", [by_words, by_plist], ids=["words", "plist"])
+@pytest.mark.parametrize("model", [MAC, INTEL_MAC], ids=["apple-silicon", "intel"])
+async def test_a_pin_is_drawn_and_stored_before_the_lock_can_be_fetched(
+    house: House, door: Any, model: Model
+) -> None:
+    """4.6: six digits; every Mac, through both doors."""
+    mac = await house.enrolled(model)
+    await door(house, mac)
+    (stored,) = await house.generations(mac.id, PIN)
+    pin = stored.decode()
+    assert len(pin) == 6
+    assert pin.isdecimal()
+    assert (await handed_out(mac))["Command"]["PIN"] == pin
+
+
+@pytest.mark.case("DL-01")
+async def test_a_pin_that_was_given_is_the_one_that_is_stored(house: House) -> None:
+    """4.6: no door leads past the ledger."""
+    one, other = await house.enrolled(MAC), await house.enrolled(MAC)
+    await by_words(house, one, pin="012345", message="call us")
+    await by_plist(house, other, PIN="678901")
+    for mac, pin in ((one, "012345"), (other, "678901")):
+        assert await house.believed(mac.id, PIN) == [pin.encode()]
+        assert (await handed_out(mac))["Command"]["PIN"] == pin
+
+
+async def test_pins_are_drawn_for_each_mac_by_itself(house: House) -> None:
+    """4.0.2 rule 8. One command for many Macs; three equal PINs of a million would be no chance."""
+    macs = [await house.enrolled(MAC) for _ in range(3)]
+    await house.desk.enqueue(
+        [EnrollmentId(mac.id) for mac in macs], {"RequestType": LOCK}, OPERATOR
+    )
+    pins = {(await handed_out(mac))["Command"]["PIN"] for mac in macs}
+    assert len(pins) > 1
+
+
+@pytest.mark.parametrize("pin", ["12345", "1234567", "12345a", "１２３４５６"])
+async def test_a_pin_that_no_lock_screen_takes_is_refused(house: House, pin: str) -> None:
+    mac = await house.enrolled(MAC)
+    with pytest.raises(UnusablePin):
+        await by_plist(house, mac, PIN=pin)
+    with pytest.raises(UnusablePin):
+        await by_words(house, mac, pin=pin)
+    assert await house.history(mac.id, PIN) == []
+
+
+@pytest.mark.case("DL-02")
+async def test_the_pin_of_a_lock_that_was_never_answered_stays_visible_and_uncertain(
+    house: House,
+) -> None:
+    """4.6: Zentral stores at Acknowledged only, and such a Mac's PIN is lost."""
+    mac = await house.enrolled(MAC)
+    await by_words(house, mac)
+    pin = (await handed_out(mac))["Command"]["PIN"].encode()
+    assert await house.believed(mac.id, PIN) == [pin], "at once"
+    house.clock.advance(days=8)
+    await house.escrow_watch.tend()
+    stands = await house.stands(mac.id, PIN)
+    assert stands is not None
+    assert stands.state is EscrowState.UNCERTAIN
+    house.clock.advance(days=400)
+    await house.escrow_watch.tend()
+    assert await house.believed(mac.id, PIN) == [pin]
+    assert "lock-pin-uncertain" in await house.alerts()
+
+
+@pytest.mark.case("DL-03")
+async def test_a_lock_that_is_fetched_twice_carries_the_same_uuid_and_pin(house: House) -> None:
+    """4.6, 4.0.2 rule 6: pinned."""
+    mac = await house.enrolled(MAC)
+    await by_words(house, mac)
+    assert await handed_out(mac) == await handed_out(mac)
+
+
+@pytest.mark.case("DL-03")
+async def test_every_lock_before_the_first_answer_carries_the_same_pin(house: House) -> None:
+    """4.6, re-issue: whoever read the first PIN stands before a Mac that any of them may have locked."""
+    mac = await house.enrolled(MAC)
+    await by_words(house, mac)
+    first = await handed_out(mac)
+    for _ in range(2):
+        await house.cancel_live(mac.id)
+        await by_words(house, mac)
+        again = await handed_out(mac)
+        assert again["CommandUUID"] != first["CommandUUID"]
+        assert again["Command"]["PIN"] == first["Command"]["PIN"]
+    assert await house.believed(mac.id, PIN) == [first["Command"]["PIN"].encode()]
+
+
+async def test_a_lock_after_an_answered_one_has_a_pin_of_its_own(house: House) -> None:
+    """4.6: one PIN per lock event, history kept."""
+    mac = await house.enrolled(MAC)
+    pins = []
+    for _ in range(2):
+        await by_words(house, mac)
+        command = await handed_out(mac)
+        await mac.report("Acknowledged", command["CommandUUID"])
+        pins.append(command["Command"]["PIN"].encode())
+    assert await house.believed(mac.id, PIN) == pins[1:]
+    before, after = await house.history(mac.id, PIN)
+    assert (before.state, after.state) == (TokenState.SUPERSEDED, TokenState.OK)
+    assert await house.generations(mac.id, PIN) == pins
+
+
+@pytest.mark.case("DL-04")
+async def test_an_iphone_without_a_passcode_is_shown_as_not_protected(house: House) -> None:
+    """4.6: on iOS there is no PIN; NoPasscodeSet means nothing is protected."""
+    phone = await house.enrolled(IPHONE)
+    done = await by_words(house, phone, message="please return")
+    command = await handed_out(phone)
+    assert "PIN" not in command["Command"]
+    await phone.report("Acknowledged", command["CommandUUID"], MessageResult="NoPasscodeSet")
+    (line,) = [
+        line.alert
+        for line in await house.storage.reports.list_alerts(OPERATOR.tenant, limit=50)
+        if line.alert.kind == "lock-without-passcode"
+    ]
+    assert line.subject == phone.id
+    assert "not protected" in line.sentence
+    assert await house.history(phone.id, PIN) == []
+    assert done.uuid == command["CommandUUID"]
+
+
+async def test_an_iphone_that_is_protected_raises_no_alert(house: House) -> None:
+    phone = await house.enrolled(IPHONE)
+    await by_words(house, phone, message="please return")
+    command = await handed_out(phone)
+    await phone.report("Acknowledged", command["CommandUUID"], MessageResult="Success")
+    assert "lock-without-passcode" not in await house.alerts()
+
+
+@pytest.mark.case("DL-05")
+async def test_a_private_mac_is_not_locked_and_a_private_iphone_is(house: House) -> None:
+    """4.6: User Enrollment allowed on iOS and visionOS, forbidden on macOS."""
+    mac, phone = await house.enrolled(BYOD_MAC), await house.enrolled(BYOD_IPHONE)
+    (refused,) = (await by_words(house, mac)).refused.values()
+    assert isinstance(refused, CommandNotForThisEnrollment)
+    assert await house.history(mac.id, PIN) == []
+    assert await mac.report() is None
+    (refused,) = (await by_words(house, phone)).refused.values()
+    assert refused is None
+    assert "PIN" not in (await handed_out(phone))["Command"]

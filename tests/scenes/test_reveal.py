@@ -1,0 +1,338 @@
+"""Secrets shown to people: on record before the value leaves, never less than what may be in force."""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from escrowed import escrow_values
+from ostiary.domain.escrow import Escrow, EscrowState
+from ostiary.domain.operator import EnrollmentUnknown, NotADevice
+from ostiary.domain.token import DEFAULT_TENANT, Holder, TokenKind
+from ostiary.ports.sealer import SealBroken
+from ostiary.protocol.mdm.identity import EnrollmentId
+from ostiary.services.caller import Caller, Scope, ScopeMissing
+from ostiary.services.reveal import (
+    GenerationUnknown,
+    NotForPeople,
+    NothingHeld,
+    ReasonMissing,
+    ReasonUnusable,
+    Revealed,
+    RevealService,
+)
+from scenes.house import MAC, OPERATOR, Device, House
+
+LOCK = TokenKind.RECOVERY_LOCK
+HELPDESK = Caller(name="helpdesk", tenant=DEFAULT_TENANT, scopes=frozenset({Scope.SECRETS_REVEAL}))
+N1, N2 = b"canary-first-password", b"canary-second-password"
+
+
+def service(house: House) -> RevealService:
+    storage = house.storage
+    return RevealService(
+        storage.enrollments,
+        storage.escrows,
+        storage.reports,
+        house.sealer,
+        house.clock,
+        lambda: house.policy,
+    )
+
+
+async def held(
+    house: House, mac: Device, values: Sequence[bytes], kind: TokenKind = LOCK, **state: Any
+) -> Escrow:
+    return await escrow_values(
+        house.storage.enrollments,
+        house.sealer,
+        mac.id,
+        kind,
+        values,
+        house.clock.now(),
+        **state,
+    )
+
+
+async def reveal(
+    house: House, mac: Device, kind: TokenKind = LOCK, caller: Caller = HELPDESK, **changes: Any
+) -> Revealed:
+    asked = {"reason": "ticket 4711", **changes}
+    return await service(house).reveal(EnrollmentId(mac.id), kind, caller, **asked)
+
+
+def values(revealed: Revealed) -> list[bytes]:
+    return [one.value.reveal() for one in revealed.shown]
+
+
+def audit(house: House) -> list[tuple[str, ...]]:
+    with closing(sqlite3.connect(house.path)) as connection:
+        return connection.execute(
+            "SELECT actor, verb, subject, reason FROM audit WHERE verb = 'secret-reveal'"
+        ).fetchall()
+
+
+async def due(house: House, mac: Device) -> Any:
+    (escrow,) = await house.storage.escrows.find(DEFAULT_TENANT, Holder(mac.id))
+    return escrow.due_at
+
+
+@pytest.mark.case("ST-04")
+async def test_a_reveal_is_audited_marked_and_followed_by_a_rotation(house: House) -> None:
+    """With permission and reason. escrowed-secrets.md 4.0.2 rule 7."""
+    mac = await house.enrolled(MAC)
+    await held(house, mac, [N1])
+    house.clock.advance(minutes=5)
+    shown = await reveal(house, mac)
+    assert values(shown) == [N1]
+    assert not shown.is_uncertain
+    assert audit(house) == [
+        ("helpdesk", "secret-reveal", f"{mac.id} recovery-lock generation 1", "ticket 4711")
+    ]
+    (record,) = await house.history(mac.id, LOCK)
+    assert record.disclosed_at == house.clock.now()
+    assert shown.rotation_due_at == await due(house, mac) == house.clock.now() + timedelta(hours=1)
+
+
+@pytest.mark.case("ST-04")
+@pytest.mark.parametrize(
+    ("scopes", "reason", "error"),
+    [
+        ({Scope.COMMANDS_SECRET, Scope.READ}, "ticket 4711", ScopeMissing),
+        ({Scope.SECRETS_REVEAL}, "", ReasonMissing),
+        ({Scope.SECRETS_REVEAL}, " \t", ReasonMissing),
+        ({Scope.SECRETS_REVEAL}, "x" * 1001, ReasonUnusable),
+        ({Scope.SECRETS_REVEAL}, "two\nlines", ReasonUnusable),
+    ],
+    ids=["no permission", "no reason", "blank reason", "long reason", "unprintable reason"],
+)
+async def test_without_permission_or_reason_nothing_is_shown_and_the_attempt_is_logged(
+    house: House, scopes: set[str], reason: str, error: type[Exception]
+) -> None:
+    mac = await house.enrolled(MAC)
+    await held(house, mac, [N1])
+    caller = replace(HELPDESK, scopes=frozenset(scopes))
+    with capture_logs() as logs, pytest.raises(error):
+        await reveal(house, mac, caller=caller, reason=reason)
+    (line,) = logs
+    assert line["event"] == "reveal_refused"
+    assert (line["actor"], line["enrollment_id"], line["kind"]) == (
+        "helpdesk",
+        mac.id,
+        "recovery-lock",
+    )
+    assert audit(house) == []
+    (record,) = await house.history(mac.id, LOCK)
+    assert record.disclosed_at is None
+
+
+async def test_an_administrator_may_and_says_why_all_the_same(house: House) -> None:
+    mac = await house.enrolled(MAC)
+    await held(house, mac, [N1])
+    assert values(await reveal(house, mac, caller=OPERATOR)) == [N1]
+    with pytest.raises(ReasonMissing):
+        await reveal(house, mac, caller=OPERATOR, reason="")
+
+
+@pytest.mark.case("RL-03")
+@pytest.mark.parametrize("state", [EscrowState.IN_FLIGHT, EscrowState.UNCERTAIN])
+async def test_where_nobody_knows_both_are_shown_the_old_one_first(
+    house: House, state: EscrowState
+) -> None:
+    """4.0.3: n first."""
+    mac = await house.enrolled(MAC)
+    await held(house, mac, [N1, N2], candidate=1, state=state)
+    shown = await reveal(house, mac)
+    assert values(shown) == [N1, N2]
+    assert [one.role for one in shown.shown] == ["current", "candidate"]
+    assert shown.is_uncertain
+    assert audit(house)[0][2] == f"{mac.id} recovery-lock generation 1, 2"
+    assert all(record.disclosed_at for record in await house.history(mac.id, LOCK))
+
+
+@pytest.mark.case("DL-02")
+async def test_the_pin_of_a_lock_that_was_never_answered_is_shown_and_called_uncertain(
+    house: House,
+) -> None:
+    mac = await house.enrolled(MAC)
+    pin = TokenKind.LOCK_PIN
+    await held(house, mac, [b"480159"], pin, current=None, candidate=0, state=EscrowState.IN_FLIGHT)
+    shown = await reveal(house, mac, pin)
+    assert (values(shown), shown.is_uncertain, shown.rotation_due_at) == ([b"480159"], True, None)
+
+
+@pytest.mark.case("AA-04")
+async def test_a_refused_rotation_shows_the_old_password_and_the_refused_one_by_number(
+    house: House,
+) -> None:
+    """At no time is the true value missing from what an operator may still reveal."""
+    mac = await house.enrolled(MAC)
+    kind = TokenKind.ADMIN_PASSWORD
+    await held(house, mac, [N1, N2], kind, trouble="the device refused it")
+    assert values(await reveal(house, mac, kind)) == [N1]
+    refused = await reveal(house, mac, kind, generation=2)
+    assert (values(refused), refused.shown[0].role) == ([N2], "earlier")
+    assert not refused.is_uncertain
+
+
+async def test_an_earlier_generation_does_not_make_the_one_in_force_rotate(house: House) -> None:
+    mac = await house.enrolled(MAC)
+    await held(house, mac, [N1, N2], current=1)
+    shown = await reveal(house, mac, generation=1)
+    assert (values(shown), shown.rotation_due_at, await due(house, mac)) == ([N1], None, None)
+
+
+async def test_a_rotation_that_is_due_sooner_stays_due(house: House) -> None:
+    mac = await house.enrolled(MAC)
+    soon = house.clock.now() + timedelta(minutes=10)
+    await held(house, mac, [N1], due_at=soon)
+    assert (await reveal(house, mac)).rotation_due_at == soon
+    assert await due(house, mac) == soon
+
+
+async def test_a_change_under_way_keeps_its_own_patience(house: House) -> None:
+    """`due_at` is when its answer is given up; the value in force is being replaced already."""
+    mac = await house.enrolled(MAC)
+    patience = house.clock.now() + timedelta(days=7)
+    for state in (EscrowState.IN_FLIGHT, EscrowState.UNCERTAIN):
+        await held(house, mac, [N1, N2], candidate=1, state=state, due_at=patience)
+        assert (await reveal(house, mac)).rotation_due_at is None
+        assert await due(house, mac) == patience
+
+
+async def test_the_policy_says_when_a_shown_secret_is_replaced(house: House) -> None:
+    house.set_policy(rotate_after_reveal=timedelta(days=1))
+    mac = await house.enrolled(MAC)
+    await held(house, mac, [N1])
+    assert (await reveal(house, mac)).rotation_due_at == house.clock.now() + timedelta(days=1)
+
+
+async def test_a_device_that_left_is_shown_and_rotates_nothing(house: House) -> None:
+    """FV-09: after CheckOut the key is still readable; nobody is there to rotate it."""
+    mac = await house.enrolled(MAC)
+    kind = TokenKind.FILEVAULT_KEY
+    await held(house, mac, [N1], kind)
+    await mac.send("CheckOut", Topic=mac.topic)
+    shown = await reveal(house, mac, kind)
+    assert (values(shown), shown.rotation_due_at) == ([N1], None)
+
+
+@pytest.mark.case("AK-24")
+async def test_a_bypass_code_that_was_shown_is_flagged(house: House) -> None:
+    """activation-lock.md: an audit event with its reason exists, and the code is disclosed."""
+    mac = await house.enrolled(MAC)
+    kind = TokenKind.BYPASS_DEVICE
+    code = b"3UM43-PUYVY-QYD1-UVCC-HEHJ-FKA4"
+    await held(house, mac, [code], kind)
+    shown = await reveal(house, mac, kind)
+    assert (values(shown), shown.rotation_due_at) == ([code], None)
+    (entry,) = audit(house)
+    assert entry[2:] == (f"{mac.id} activation-bypass-device generation 1", "ticket 4711")
+    (record,) = await house.history(mac.id, kind)
+    assert record.disclosed_at == house.clock.now()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        TokenKind.PUSH,
+        TokenKind.UNLOCK,
+        TokenKind.BOOTSTRAP,
+        TokenKind.FILEVAULT_ESCROW_KEY,
+        TokenKind.PUSH_CERTIFICATE,
+        TokenKind.API_TOKEN,
+    ],
+)
+async def test_what_is_of_no_use_to_a_person_is_shown_to_none(
+    house: House, kind: TokenKind
+) -> None:
+    mac = await house.enrolled(MAC)
+    await mac.set_bootstrap(b"bootstrap token")
+    with pytest.raises(NotForPeople):
+        await reveal(house, mac, kind, caller=OPERATOR)
+
+
+async def test_what_is_not_there_is_told_apart(house: House) -> None:
+    mac = await house.enrolled(MAC)
+    with pytest.raises(NothingHeld):
+        await reveal(house, mac)
+    await held(house, mac, [N1], current=None)
+    with pytest.raises(NothingHeld):
+        await reveal(house, mac)
+    with pytest.raises(GenerationUnknown):
+        await reveal(house, mac, generation=2)
+    assert values(await reveal(house, mac, generation=1)) == [N1]
+    nobody = house.device(MAC)
+    await held_by_nobody(house, nobody)
+    with pytest.raises(EnrollmentUnknown):
+        await reveal(house, nobody)
+
+
+async def held_by_nobody(house: House, device: Device) -> None:
+    await held(house, device, [N1])
+
+
+async def test_a_user_channel_has_no_secrets_of_its_own(house: House) -> None:
+    mac = await house.enrolled(MAC)
+    await mac.token_update(UserID="U1", UserShortName="ann")
+    user = EnrollmentId(f"{mac.id}:U1")
+    await escrow_values(
+        house.storage.enrollments, house.sealer, user, LOCK, [N1], house.clock.now()
+    )
+    with pytest.raises(NotADevice):
+        await service(house).reveal(user, LOCK, HELPDESK, reason="ticket 4711")
+
+
+async def test_a_value_that_does_not_open_is_an_error_and_was_not_disclosed(house: House) -> None:
+    """4.0.2 rule 4: never "none"; and whoever saw nothing is not written down as having seen it."""
+    mac = await house.enrolled(MAC)
+    await held(house, mac, [N1])
+    with closing(sqlite3.connect(house.path)) as connection:
+        connection.execute("UPDATE token SET value = x'00' WHERE kind = 'recovery-lock'")
+        connection.commit()
+    with pytest.raises(SealBroken):
+        await reveal(house, mac)
+    assert audit(house) == []
+
+
+async def test_a_value_that_changes_meanwhile_is_read_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """users.md 5.4 case 42: a reveal that races with a rotation shows what is in force."""
+    mac = await house.enrolled(MAC)
+    await held(house, mac, [N1])
+    escrows, find = house.storage.escrows, house.storage.escrows.find
+    raced: list[bool] = []
+
+    async def find_and_lose(*whose: Any) -> Any:
+        found = await find(*whose)
+        if not raced:
+            raced.append(True)
+            await held(house, mac, [N2])
+        return found
+
+    monkeypatch.setattr(escrows, "find", find_and_lose)
+    shown = await reveal(house, mac)
+    assert values(shown) == [N2]
+    first, second = await house.history(mac.id, LOCK)
+    assert (first.disclosed_at, second.disclosed_at) == (None, house.clock.now())
+
+
+@pytest.mark.case("ST-02")
+async def test_a_revealed_value_is_in_no_log_line_and_nowhere_on_the_disk(house: House) -> None:
+    mac = await house.enrolled(MAC)
+    await held(house, mac, [N1, N2], candidate=1, state=EscrowState.UNCERTAIN)
+    with capture_logs() as logs:
+        shown = await reveal(house, mac)
+    assert logs
+    said = f"{logs} {shown!r} {audit(house)}".encode()
+    files = b"".join(path.read_bytes() for path in house.path.parent.glob("ostiary.db*"))
+    for value in (N1, N2):
+        for form in (value, value.hex().encode()):
+            assert form not in said
+            assert form not in files

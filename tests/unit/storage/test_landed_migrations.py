@@ -1,0 +1,29 @@
+"""A step of the schema that has landed is never changed again: databases out there went through it as it was."""
+
+import hashlib
+from importlib import resources
+
+import pytest
+
+LANDED = {
+    "sqlite/0001_before_first_schema.sql": (
+        "21755c7f5cfb9d542a0f8ba80ae19788abad27164c9b04a3b41a0f9eb401c43f"
+    ),
+    "sqlite/0002_before_retention.sql": (
+        "23c23e8ac71da90085b0d0681b74b4c97927c2196052f2059246730236660959"
+    ),
+    "postgres/0001_before_first_schema.sql": (
+        "9e1ce01ff9406d6553b8045ee4bc77d5d519f4d913f63a213c53e007fa607028"
+    ),
+    "postgres/0002_before_retention.sql": (
+        "8ad7d4718fba8d70ef8f3843998670d4be2bbef853c303b9e70ed97692d917d4"
+    ),
+}
+"""SHA-256 of each; a step is added here once it is on the main branch."""
+
+
+@pytest.mark.parametrize("name", LANDED)
+def test_a_landed_step_is_as_it_was(name: str) -> None:
+    """An Ostiary that finds another text under a name it knows refuses to start (SchemaAltered): add a new step."""
+    text = resources.files("ostiary.storage.migrations").joinpath(name).read_bytes()
+    assert hashlib.sha256(text).hexdigest() == LANDED[name]
