@@ -18,6 +18,12 @@ SAID = (
     "Shared iPad",
     "its bootstrap token is escrowed",
     "got its bootstrap token back",
+    "FileVault is on; the recovery key is in its envelope",
+    "answered VerifyRecoveryLock: NotNow",
+    "uncertain  generation 1 or 2",
+    "reason: ticket 4711",
+    "bootstrap token     held, fine",
+    "SecureToken         ada, grace",
     "its passcode is cleared",
     "InstallProfile: NotNow",
     "CheckOut is accepted",
@@ -59,6 +65,7 @@ def test_the_demo_plays_every_step_and_leaves_nothing_but_its_ledger(tmp_path: P
     assert not (data / "control.sock").exists()
     assert not (data / "ready.json").exists()
     assert_lives(data)
+    assert_secrets(data, played.stdout)
     assert_log_without_alarm(data / "server.log")
 
 
@@ -72,6 +79,28 @@ def assert_lives(data: Path) -> None:
     assert any(kind == "bootstrap" for kind, _, _ in lives)
     proven = [each["proven_by"] or "" for each in tokens if each["kind"] == "unlock"]
     assert any(sentence.startswith("ClearPasscode") for sentence in proven)
+
+
+def assert_secrets(data: Path, said: str) -> None:
+    """What came, what took whose place; a person may ask for it still, and nobody saw more than its beginning."""
+    mac = next(each for each in ledger(data) if each["kind"] == "filevault-key")["holder"]
+    locks = [each for each in ledger(data) if each["kind"] == "recovery-lock"]
+    assert [each["generation"] for each in locks if each["state"] == "superseded"] == [1]
+    assert all(each["proven_by"].startswith("verified by command") for each in locks)
+    for kind, generation in (("filevault-key", 1), ("recovery-lock", 1), ("recovery-lock", 2)):
+        value = revealed(data, mac, kind, generation)
+        assert value not in said
+        assert value not in (data / "server.log").read_text()
+    assert revealed(data, mac, "filevault-key", 1)[:4] + "-****" in said
+
+
+def revealed(data: Path, mac: str, kind: str, generation: int) -> str:
+    """One value, as a person gets it."""
+    words = ("token", "reveal", mac, kind, "--generation", str(generation), "--reason", "a test")
+    answered = run(*words, "--data", str(data), "-o", "json")
+    assert answered.returncode == 0, answered.stderr
+    value: str = json.loads(answered.stdout)["values"][0]["value"]
+    return value
 
 
 def assert_log_without_alarm(log: Path) -> None:

@@ -41,7 +41,7 @@ from lives.escrow_station import (
     shared_keys,
 )
 from lives.escrow_troubles import starts_again
-from lives.escrow_truth import Oracle, SecretLost, envelopes_noted
+from lives.escrow_truth import Oracle, SecretLost, envelopes_noted, is_believed
 from ostiary.domain.escrow import EscrowState
 from ostiary.domain.token import DEFAULT_TENANT, Holder
 from ostiary.errors import OstiaryError
@@ -54,7 +54,7 @@ from ostiary_sim.retry import RetryPolicy
 KINDS: Final = ("mac", "mac", "mac", "mac-intel", "mac-intel", "mac-10.15", "iphone")
 FEWEST_ACTS, MOST_ACTS = 15, 45
 PEACEFUL_WEEKS: Final = 4
-POLLS_A_WEEK: Final = 3
+POLLS_A_WEEK: Final = 4
 AT_REST: Final = (EscrowState.SETTLED, EscrowState.UNCERTAIN)
 
 
@@ -181,10 +181,12 @@ class _Life:
             await self._act("the device restarts and is asked", starts_again)
             for _ in range(POLLS_A_WEEK):
                 await self._act("the device comes", comes)
+                # What it was told may have been to lock itself.
+                await self._act("somebody types the PIN", types_pin)
         house, device = await self._station.house(), self._cast.device
         await self._oracle.reveal(house, device)
-        if not device.enrolled or self._cast.double is not None:
-            return  # what waits for a device with a double, or one that does not come any more, waits
+        if self._cast.double is not None or not await is_believed(house, device):
+            return  # what waits for one that does not come any more, or whose word does not count, waits
         for escrow in await house.storage.escrows.find(DEFAULT_TENANT, Holder(device.udid)):
             if escrow.state not in AT_REST:
                 raise SecretLost(f"{escrow.kind}: still {escrow.state} ({escrow.trouble})")

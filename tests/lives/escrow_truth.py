@@ -15,10 +15,13 @@ from unittest.mock import patch
 from cryptography import x509
 
 from ostiary.app import House
+from ostiary.domain.decision import Ask, ByCertificate, Change, Snapshot
+from ostiary.domain.enrollment import Standing
 from ostiary.domain.escrow import Escrow, EscrowState
 from ostiary.domain.escrow_lifecycle import Cause
 from ostiary.domain.token import (
     DEFAULT_TENANT,
+    Fingerprint,
     Holder,
     RecordId,
     TokenKind,
@@ -258,6 +261,23 @@ def reveal_service(house: House) -> RevealService:
         house.clock,
         house.policies.current,
     )
+
+
+async def is_believed(house: House, device: Device) -> bool:
+    """Whether the certificate that the device holds speaks for the relationship in force."""
+    if not device.enrolled:
+        return False
+    who = ByCertificate(
+        fingerprint=Fingerprint(device.installed.identity.fingerprint),
+        channel=None,
+        tenant=DEFAULT_TENANT,
+    )
+
+    def rule(seen: Snapshot) -> Change[bool]:
+        is_current = seen.device is not None and seen.device.standing is Standing.CURRENT
+        return Change(at=house.clock.now(), answer=is_current)
+
+    return (await house.storage.enrollments.decide(Ask(who=who), rule)).answer
 
 
 def _is_thought_erased(record: TokenRecord) -> bool:

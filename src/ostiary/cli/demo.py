@@ -23,11 +23,11 @@ def demo(
     ] = False,
     fast: Annotated[bool, typer.Option("--fast", help="Without pauses to look.")] = False,
 ) -> None:
-    """Watch simulated devices enroll in a real server on this machine, be woken, obey, and leave.
+    """Watch simulated devices enroll in a real server on this machine, be woken, obey, hand over secrets, and leave.
 
     An iPhone, an iPad, a Shared iPad with two users and a Mac with a user; a simulated push service of Apple's;
-    everything on loopback. It takes about a minute, ends by itself and leaves nothing running. Exit code 0 if
-    every step happened.
+    everything on loopback. It takes about a minute and a half, ends by itself and leaves nothing running. Exit code
+    0 if every step happened.
 
     Example: ostiary demo --keep --data ./demo-data
     """

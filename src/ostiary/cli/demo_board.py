@@ -8,23 +8,34 @@ from typing import Any, Final
 
 from ostiary_sim.events import Event
 
-KINDS: Final = ("enrollment-challenge", "identity", "push", "unlock", "bootstrap")
+KINDS: Final = (
+    "enrollment-challenge",
+    "identity",
+    "push",
+    "unlock",
+    "bootstrap",
+    "filevault-key",
+    "recovery-lock",
+)
 
 _STEPS: Final[Mapping[str, tuple[str, str]]] = {
     "identity_issued": ("got an identity", "got its identity certificate by SCEP"),
     "authenticated": ("authenticated", "Authenticate is accepted, and the certificate bound"),
     "token_update_accepted": ("tokens are sent", "TokenUpdate is accepted: its tokens are on disk"),
     "user_logged_in": ("logged in", "logged in"),
+    "user_logged_out": ("logged out", "logged out"),
     "push_received": ("woken by a push", "was woken by a push"),
     "command_answered": ("answered", "answered"),
     "bootstrap_token_escrowed": ("token escrowed", "its bootstrap token is escrowed"),
     "bootstrap_token_fetched": ("token fetched", "got its bootstrap token back"),
+    "filevault_on": ("disk encrypted", "FileVault is on; the recovery key is in its envelope"),
     "passcode_cleared": ("passcode gone", "its passcode is cleared"),
     "checked_out": ("checked out", "CheckOut is accepted"),
     "profile_removed": ("left management", "removed its enrollment profile"),
 }
 """What an event is called in the table, and in a line below it."""
 _UUID: Final = re.compile(r" [0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}")
+_REPORT: Final = re.compile(r"report of command ([0-9A-F-]{36})")
 _OMITTED: Final = ("the device ", "came with ")
 _MARKS: Final[Mapping[str, str]] = {
     "queued": "waits",
@@ -33,6 +44,11 @@ _MARKS: Final[Mapping[str, str]] = {
     "done": "done",
     "failed": "failed",
 }
+_SHORT_TYPES: Final[Mapping[str, str]] = {
+    "ActivationLockBypassCode": "BypassCode",
+    "VerifyRecoveryLock": "VerifyRecovery",
+}
+"""Commands whose names leave no room for what became of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +123,10 @@ class Board:
         """Add what a person did."""
         self.lines.append(Line(at=at, who="$", text=text))
 
+    def answer(self, at: datetime, about: str, text: str) -> None:
+        """Add what a command told that person."""
+        self.lines.append(Line(at=at, who=about, text=text))
+
     def take(
         self,
         devices: list[dict[str, Any]],
@@ -115,10 +135,13 @@ class Board:
     ) -> None:
         """Take the server's view, as `device list`, `queue list --all` and `token list --all` print it."""
         state_of = {each["id"]: str(each["state"]) for each in devices}
+        types = {str(each["uuid"]): str(each["request_type"]) for each in commands}
         for row in self.rows:
             row.state = state_of.get(row.id, "-")
             row.command = _last_command([each for each in commands if each["enrollment"] == row.id])
-            row.tokens = _tokens([each for each in tokens if each["holder"] in _holders(row)])
+            row.tokens = _tokens(
+                [each for each in tokens if each["holder"] in _holders(row)], types
+            )
 
     def new_challenges(self, tokens: list[dict[str, Any]]) -> set[str]:
         """The holders of those enrollment challenges that no row owns yet."""
@@ -145,10 +168,11 @@ def _last_command(commands: list[dict[str, Any]]) -> str:
     if not commands:
         return ""
     last = commands[0]
-    return f"{last['request_type']} {_MARKS.get(last['state'], last['state'])}"
+    request_type = _SHORT_TYPES.get(last["request_type"], last["request_type"])
+    return f"{request_type} {_MARKS.get(last['state'], last['state'])}"
 
 
-def _tokens(tokens: list[dict[str, Any]]) -> list[TokenLine]:
+def _tokens(tokens: list[dict[str, Any]], types: Mapping[str, str]) -> list[TokenLine]:
     shown = [each for each in tokens if each["kind"] in KINDS]
     shown.sort(key=lambda each: (KINDS.index(each["kind"]), each["generation"]))
     return [
@@ -156,15 +180,16 @@ def _tokens(tokens: list[dict[str, Any]]) -> list[TokenLine]:
             kind=each["kind"],
             generation=each["generation"],
             state=each["state"],
-            known_by=_short(each["proven_by"] or each["cause"]),
+            known_by=_short(each["proven_by"] or each["cause"], types),
             is_proven=each["proven_by"] is not None,
         )
         for each in shown
     ]
 
 
-def _short(text: str) -> str:
-    """The sentence without a command's UUID, and without words that go without saying here."""
+def _short(text: str, types: Mapping[str, str]) -> str:
+    """The sentence with a command's type for its UUID, or without it, and without words that go without saying here."""
+    text = _REPORT.sub(lambda found: types.get(found[1], "a report"), text)
     text = _UUID.sub("", text)
     for omitted in _OMITTED:
         text = text.removeprefix(omitted)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import sys
@@ -82,8 +83,9 @@ class DemoHouse:
 
     def _as_typed(self, words: Sequence[str]) -> str:
         """A command line that fits on a line: ids abbreviated, files named as seen from the data directory."""
-        typed = " ".join(words).removesuffix(" ".join(_AS_JSON)).rstrip()
-        return f"ostiary {_ID.sub(_ABBREVIATED, typed.replace(f'{self.data}/', ''))}"
+        typed = words[: -len(_AS_JSON)] if tuple(words[-len(_AS_JSON) :]) == _AS_JSON else words
+        seen = shlex.join(word.replace(f"{self.data}/", "") for word in typed)
+        return f"ostiary {abbreviated(seen)}"
 
 
 async def make_house(data: Path, tell: Tell) -> DemoHouse:
@@ -92,6 +94,11 @@ async def make_house(data: Path, tell: Tell) -> DemoHouse:
     house = DemoHouse(data=data, url=f"https://{address}", tell=tell)
     await house.run("init", "--url", house.url, "--listen", address)
     return house
+
+
+def abbreviated(text: str) -> str:
+    """The text with every enrollment id in it cut short."""
+    return _ID.sub(_ABBREVIATED, text)
 
 
 def push_through(house: DemoHouse, port: int, ca_file: Path) -> None:

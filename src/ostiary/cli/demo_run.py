@@ -127,7 +127,8 @@ def _on_ending(act: Callable[[], object]) -> None:
 def _say_what_happened(stage: Stage, seconds: float) -> None:
     accepted = [each for each in stage.apple.apns.requests if each.verdict.reason is None]
     users = sum(row.is_user for row in stage.board.rows)
-    udid, program = stage.devices[0].udid, _program()
+    first, *_, mac = stage.devices
+    program = _program()
     data = shlex.quote(str(stage.house.data))
     print()
     print(
@@ -138,8 +139,9 @@ def _say_what_happened(stage: Stage, seconds: float) -> None:
         f"Its files are in {data}; the server's log is {stage.house.log.name} there. Look closer:"
     )
     print(f"  {program} token list --all --data {data}")
-    print(f"  {program} token history {udid} --data {data}")
-    print(f"  {program} device show {udid} --data {data}")
+    print(f"  {program} token history {first.udid} --data {data}")
+    print(f"  {program} token escrow {mac.udid} --all --data {data}")
+    print(f"  {program} device show {first.udid} --data {data}")
     print(f"  {program} queue list --all --data {data}")
 
 

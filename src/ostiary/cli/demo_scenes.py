@@ -11,7 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ostiary.cli.demo_board import BoardRow
-from ostiary.cli.demo_stage import Stage, has_state, is_proven, token
+from ostiary.cli.demo_secrets import keep_secrets
+from ostiary.cli.demo_stage import Stage, generation, has_state, is_proven, token
 from ostiary_sim.device import Device
 
 _FIRST_COMMANDS: Final = ("DeviceInformation", "SecurityInfo")
@@ -46,6 +47,7 @@ async def play(stage: Stage, *, stay: bool) -> None:
     await be_busy(stage, cast)
     await change_push_token(stage, cast)
     await fetch_bootstrap_token(stage, cast)
+    await keep_secrets(stage, cast.mac, cast.rows["mac"])
     await clear_passcode(stage, cast)
     await leave(stage, cast, stay=stay)
     await stage.apple.apns.settle()
@@ -179,7 +181,7 @@ async def change_push_token(stage: Stage, cast: Cast) -> None:
     stage.act("The iPad gets a new push token: a new generation, and the next wake-up uses it")
     ipad, row = cast.ipad, cast.rows["ipad"]
     await stage.played("the iPad sends its new token", ipad.change_push_token())
-    await stage.until("the ledger has two push tokens", lambda: _generation(row, "push") > 1)
+    await stage.until("the ledger has two push tokens", lambda: generation(row, "push") > 1)
     await stage.pause()
     await stage.house.ask("enqueue", ipad.udid, "device-information")
     await stage.until("the new push token is proven", partial(is_proven, row, "push"))
@@ -249,8 +251,3 @@ def write_profile(directory: Path, name: str) -> Path:
     }
     file.write_bytes(plistlib.dumps(outer))
     return file
-
-
-def _generation(row: BoardRow, kind: str) -> int:
-    newest = token(row, kind)
-    return 0 if newest is None else newest.generation

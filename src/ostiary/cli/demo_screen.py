@@ -25,6 +25,12 @@ WIDE: Final = sum(_COLUMNS.values()) + len(_COLUMNS) - 1
 _LINES: Final = (4, 12)
 """How many lines of what happened stand below the table: at least, at most."""
 
+_SHORT_KINDS: Final = {
+    "enrollment-challenge": "challenge",
+    "filevault-key": "filevault",
+    "recovery-lock": "recovery",
+}
+"""The column has no room for the whole word."""
 _STATE_STYLE: Final = {
     "ok": "green",
     "enrolled": "green",
@@ -160,7 +166,7 @@ def _token_words(token: TokenLine) -> Text:
 
 
 def _kind(token: TokenLine) -> str:
-    return token.kind.removeprefix("enrollment-")  # the column has no room for the whole word
+    return _SHORT_KINDS.get(token.kind, token.kind)
 
 
 def _line(line: Line) -> Text:

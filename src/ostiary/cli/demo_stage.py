@@ -2,13 +2,14 @@
 
 import asyncio
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx
 
+from ostiary.app import SystemClock
 from ostiary.cli.demo_board import Board, BoardRow, TokenLine
 from ostiary.cli.demo_house import DemoFailed, DemoHouse
 from ostiary.cli.demo_screen import Screen
@@ -48,6 +49,12 @@ class Stage:
     def act(self, sentence: str) -> None:
         """Say what comes now."""
         self.board.act = sentence
+        self._news.set()
+
+    def tell_all(self, answers: Iterable[tuple[str, str]]) -> None:
+        """Show what a command answered: what about, and what."""
+        for about, text in answers:
+            self.board.answer(SystemClock().now(), about, text)
         self._news.set()
 
     async def pause(self) -> None:
@@ -196,6 +203,12 @@ def token(row: BoardRow, kind: str) -> TokenLine | None:
     """The newest generation of that kind."""
     found = [each for each in row.tokens if each.kind == kind]
     return found[-1] if found else None
+
+
+def generation(row: BoardRow, kind: str) -> int:
+    """The number of the newest generation; 0 if there is none."""
+    newest = token(row, kind)
+    return 0 if newest is None else newest.generation
 
 
 def has_state(row: BoardRow, state: str) -> bool:

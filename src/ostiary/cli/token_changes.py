@@ -36,7 +36,7 @@ def rotate(
 
     Example: ostiary token rotate 4C0E7700-0000-4000-8000-000000000001 recovery-lock --reason "helpdesk 4711"
     """
-    content = {"id": enrollment, "kind": kind, "reason": reason}
+    content = {"id": enrollment, "kind": kind, "reason": reason or None}
     if unlock_with_stdin:
         content["unlock_with"] = _from_stdin()
     _change(data, content, f"another {kind} is on its way")
@@ -54,7 +54,7 @@ def set_value(
 
     Example: ostiary token set 4C0E7700-0000-4000-8000-000000000001 recovery-lock < password.txt
     """
-    content = {"id": enrollment, "kind": kind, "value": _from_stdin(), "reason": reason}
+    content = {"id": enrollment, "kind": kind, "value": _from_stdin(), "reason": reason or None}
     _change(data, content, f"your {kind} is on its way")
 
 
@@ -68,7 +68,7 @@ def clear(
 
     Example: ostiary token clear 4C0E7700-0000-4000-8000-000000000001 firmware-password --reason sold
     """
-    content = {"id": enrollment, "kind": kind, "clears": True, "reason": reason}
+    content = {"id": enrollment, "kind": kind, "clears": True, "reason": reason or None}
     _change(data, content, f"the {kind} is to be cleared")
 
 

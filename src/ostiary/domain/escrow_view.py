@@ -134,9 +134,9 @@ def _view(
         is_uncertain=len(chosen(escrow)) > 1 or _is_doubtful_alone(escrow),
         trouble=escrow.trouble if escrow is not None else None,
         notes=(*_notes(device, kind, escrow, said, now), *_seen_notes(kind, escrow, current)),
-        rotation_due_at=_rotation(kind, escrow),
+        rotation_due_at=_rotation(device, kind, escrow),
         generations=len(records),
-        can=_can(kind, escrow, records),
+        can=_can(device, kind, escrow, records),
     )
 
 
@@ -217,16 +217,20 @@ def _seen_notes(
     )
 
 
-def _rotation(kind: TokenKind, escrow: Escrow | None) -> datetime | None:
+def _rotation(device: Enrollment, kind: TokenKind, escrow: Escrow | None) -> datetime | None:
     if escrow is None or kind not in ROTATED or escrow.state is not EscrowState.SETTLED:
         return None
-    return escrow.due_at
+    return escrow.due_at if device.state.is_served else None
 
 
-def _can(kind: TokenKind, escrow: Escrow | None, records: Sequence[TokenRecord]) -> tuple[str, ...]:
+def _can(
+    device: Enrollment, kind: TokenKind, escrow: Escrow | None, records: Sequence[TokenRecord]
+) -> tuple[str, ...]:
     can = []
     if records and kind in FOR_PEOPLE and FORM_OF[kind] is Form.SEALED:
         can.append("reveal")
+    if not device.state.is_served:
+        return tuple(can)
     is_busy = escrow is not None and escrow.state.is_unresolved
     manner = MANNERS.get(kind)
     is_verified = manner is not None and manner.verify is not None

@@ -14,7 +14,7 @@ from conformance.storage_values import (
     record_id,
     sheet,
 )
-from ostiary.domain.enrollment import Enrollment
+from ostiary.domain.enrollment import Enrollment, State
 from ostiary.domain.escrow import Escrow, EscrowState
 from ostiary.domain.escrow_view import SecretView, chosen, view_secrets
 from ostiary.domain.facts import FactSheet
@@ -213,3 +213,10 @@ def test_what_can_be_verified_is_verified_before_it_is_changed() -> None:
         1, kind, state=EscrowState.UNCERTAIN, current=record_id(1), candidate=record_id(2)
     )
     assert view(admin, records=(value(1, kind), value(2, kind)))[kind].can == ("reveal", "rotate")
+
+
+def test_of_a_device_that_left_a_value_can_be_seen_and_nothing_else_be_done() -> None:
+    """No command reaches it, and nothing is planned for it; what its disk takes stays known."""
+    held = escrow(1, current=record_id(1), due_at=after(hours=2))
+    shown = view(held, records=(value(1),), row=mac(state=State.OUT))[LOCK]
+    assert (shown.can, shown.rotation_due_at) == (("reveal",), None)
