@@ -160,19 +160,11 @@ def whose_escrows(seen: Snapshot) -> Enrollment | None:
     return next(current, None)
 
 
-def has_second_part(ask: Ask, device: Enrollment | None) -> bool:
-    """Whether there may be escrows or facts to load: for most messages there is nothing, and engines save the way."""
-    return ask.facts or ask.escrows is not EscrowView.NONE or _is_contested(device)
-
-
-def _is_contested(device: Enrollment | None) -> bool:
-    """Its contest may be settled by this very message, and the secrets change sides with it."""
-    return device is not None and device.standing is Standing.CONTESTED
-
-
 def wants_escrows(ask: Ask, seen: Snapshot) -> bool:
     """Whether what was found so far asks for the escrows too: the one rule for every engine."""
-    if _is_contested(seen.device):
+    device = seen.device
+    if device is not None and device.standing is Standing.CONTESTED:
+        # Its contest may be settled by this very message, and the secrets change sides with it.
         return True
     match ask.escrows:
         case EscrowView.NONE:
@@ -180,8 +172,10 @@ def wants_escrows(ask: Ask, seen: Snapshot) -> bool:
         case EscrowView.ALWAYS:
             return whose_escrows(seen) is not None
         case EscrowView.WHILE_ENROLLING:
-            return seen.device is not None and seen.device.state is not State.ENROLLED
+            return device is not None and device.state is not State.ENROLLED
         case EscrowView.WITH_COMMANDS:
+            if not seen.queue and seen.reported is None:
+                return False
             commands = (seen.reported, *seen.queue) if seen.reported else seen.queue
             return any(concerns_secrets(command) for command in commands)
 

@@ -127,8 +127,10 @@ def _on_device_channel(
     )
     if seen.escrows and _begins_anew(row, message, enrolls=enrolls):
         change = relationship_ended(seen.escrows, row, Cause.ERASED, now).into(change)
-    if not enrolls:
+    if is_renewed:
         return asked.into(change)
+    if not enrolls:
+        return change
     return with_admin_account(seen, row, change, update.policy, update.push.record_id, update.admin)
 
 

@@ -13,6 +13,7 @@ from ostiary.domain.contest import settling
 from ostiary.domain.decision import Ask, ByCertificate, Change, EscrowView, QueueView
 from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.last_look import Look, TargetNotLookedAt
+from ostiary.domain.ledger import SealedToken
 from ostiary.domain.pairing import CertificateNotPaired
 from ostiary.domain.policy import Policy
 from ostiary.domain.token import Holder, RecordId, TenantId, TokenKind
@@ -32,7 +33,7 @@ from ostiary.services.adoption import adopt
 from ostiary.services.enrollment import NoPushCertificate
 from ostiary.services.farewell import say_goodbye
 from ostiary.services.reply import Farewell, Media, Reply, UserIsNotManaged
-from ostiary.services.secret_reports import SecretReader, SheetMemory, read_sheet
+from ostiary.services.secret_reports import SecretReader, Sheet, SheetMemory, read_sheet
 
 log = structlog.get_logger()
 
@@ -87,10 +88,11 @@ class CommandChannel:
     async def _decide(self, identity: DeviceIdentity, message: ConnectReport) -> Reply | Farewell:
         now = self._clock.now()
         token = message.auth_token
-        brought = await self._secrets.read(identity, message)
-        sheet = read_sheet(message)
-        if sheet is not None and not self._sheets.is_news(identity.fingerprint, sheet):
-            sheet = None
+        brought: tuple[SealedToken, ...] = ()
+        sheet: Sheet | None = None
+        if message.status is Status.ACKNOWLEDGED:
+            brought = await self._secrets.read(identity, message)
+            sheet = self._news(identity, message)
         report = Report(
             message=message,
             identity=identity,
@@ -129,6 +131,13 @@ class CommandChannel:
                 raise UserIsNotManaged
             case _:
                 return Reply.EMPTY
+
+    def _news(self, identity: DeviceIdentity, message: ConnectReport) -> Sheet | None:
+        """The facts that the report tells, if they are not those that were stored last."""
+        sheet = read_sheet(message)
+        if sheet is None or not self._sheets.is_news(identity.fingerprint, sheet):
+            return None
+        return sheet
 
     async def _decided(self, ask: Ask, report: Report) -> tuple[Change[ReportAnswer], bytes | None]:
         """Decide; and once more with all that is known of the target where a destructive command is about to leave."""

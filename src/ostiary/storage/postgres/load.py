@@ -17,7 +17,7 @@ from ostiary.domain.decision import (
     QueueView,
     Snapshot,
     Wake,
-    has_second_part,
+    wants_escrows,
 )
 from ostiary.domain.enrollment import Enrollment, EnrollmentKey, Standing
 from ostiary.domain.token import Fingerprint, RecordId, TokenKind, TokenRecord
@@ -101,7 +101,7 @@ _VALUES: Final[Mapping[str, Callable[[Ask], object]]] = {
 async def load(source: RowSource, ask: Ask, seen: SeenBuffer) -> Loaded:
     """What `ask` names."""
     loaded = await _load_found(source, ask, seen)
-    if not has_second_part(ask, loaded.snapshot.device):
+    if not (ask.facts or wants_escrows(ask, loaded.snapshot)):
         return loaded
     snapshot = await load_escrows(source, ask, loaded.snapshot)
     if snapshot is loaded.snapshot:

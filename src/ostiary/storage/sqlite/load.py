@@ -11,7 +11,7 @@ from ostiary.domain.decision import (
     QueueView,
     Snapshot,
     Wake,
-    has_second_part,
+    wants_escrows,
 )
 from ostiary.domain.enrollment import Binding, Credential, Enrollment, Standing
 from ostiary.domain.token import TenantId, TokenRecord
@@ -160,7 +160,7 @@ def load(transaction: Transaction, ask: Ask, seen: SeenBuffer) -> Snapshot:
         if found.topic_is_held is not None
         else _is_held(transaction, ask.topic, found.tenant),
     )
-    if not has_second_part(ask, snapshot.device):
+    if not (ask.facts or wants_escrows(ask, snapshot)):
         return snapshot
     return load_escrows(transaction, ask, snapshot)
 
