@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from typing import Final
 
@@ -17,8 +17,10 @@ from ostiary.errors import OstiaryError
 from ostiary.keys.authority import open_device_authority
 from ostiary.keys.drawn import SystemDraws
 from ostiary.keys.escrow_key import ThreadedEscrowKeys
-from ostiary.keys.file import load_root_key
+from ostiary.keys.keyring import FileKeyring
+from ostiary.keys.root_file import RootKeyFile
 from ostiary.keys.sealer import EpochSealer, open_sealer
+from ostiary.keys.wrapping import RootKeyDoesNotMatch
 from ostiary.outward.apns import ApnsEndpoint, ApnsPusher
 from ostiary.own_tls import (
     keep_tls_fresh,
@@ -51,6 +53,7 @@ from ostiary.services.health import Dated, Finding, HealthService, examine_dated
 from ostiary.services.identity_renewal import IdentityRenewalService, RenewalParts
 from ostiary.services.identity_survey import IdentitySurvey
 from ostiary.services.invitations import InvitationService
+from ostiary.services.key_rotation import REST, KeyRotation
 from ostiary.services.lights_out import LightsOutDesk
 from ostiary.services.network_users import load_network_users
 from ostiary.services.policies import REFRESH, PolicyBook
@@ -59,6 +62,7 @@ from ostiary.services.push_certificates import PushCertificateService
 from ostiary.services.push_count import CountedPusher
 from ostiary.services.renewal import RenewalDesk
 from ostiary.services.renewal_channel import RenewalChannel
+from ostiary.services.resealing import ResealingPace, ResealingService
 from ostiary.services.retention import RetentionService
 from ostiary.services.reveal import RevealService
 from ostiary.services.scep import ScepService
@@ -69,6 +73,7 @@ from ostiary.storage import Storage, open_storage
 from ostiary.web.body import BodyBudget
 from ostiary.web.control import Control, ControlServices
 from ostiary.web.control_escrow import EscrowControl, EscrowServices
+from ostiary.web.control_keys import KeyControl
 from ostiary.web.control_lights_out import LightsOutControl
 from ostiary.web.control_secrets import SecretControl, SecretServices
 from ostiary.web.control_socket import ControlSocket
@@ -88,6 +93,7 @@ from ostiary.web.server import Bounds, Listener
 from ostiary.worker.escrow_loop import run_escrow_loop
 from ostiary.worker.push_loop import RepeatPace, run_push_loop
 from ostiary.worker.renewal_loop import run_renewal_loop
+from ostiary.worker.resealing_loop import run_resealing_loop
 from ostiary.worker.retention_loop import run_retention_loop
 
 _log = structlog.get_logger()
@@ -95,6 +101,9 @@ _log = structlog.get_logger()
 
 FIGURES_SECONDS: Final = 1.0
 """How often a process tells the others of its node what it has counted."""
+BREATH_SECONDS: Final = 0.2
+"""Between two looks for new keys, however many values ask for one."""
+RESEALING_PACE: Final = ResealingPace()
 STRANGERS_BODY_BYTES: Final = 8 * 1024 * 1024
 """What requests may hold in memory together whose senders show no certificate: SCEP and enrollment."""
 
@@ -115,6 +124,8 @@ class House:
     clock: Clock
     storage: Storage
     sealer: EpochSealer
+    rotation: KeyRotation
+    resealing: ResealingService
     meter: PrometheusMeter
     budget: BodyBudget
     policies: PolicyBook
@@ -154,17 +165,37 @@ async def open_house(
     """
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
-        root = load_root_key(settings.places.root_key)
+        root_file = RootKeyFile(settings.places.root_key)
+        root_file.demand()
         authority = open_device_authority(*settings.places.device_ca)
         storage = open_storage(settings.database_url, clock, trace, create=create)
         stack.push_async_callback(storage.close)
-        sealer, new_rows = open_sealer(root, await storage.epochs.load_epochs(), now=clock.now())
-        for row in new_rows:
-            await storage.epochs.add_epoch(row)
-        house, pusher = _wire(settings, clock, storage, sealer, authority, trace)
+        sealer, rotation = await _open_keys(root_file, storage, clock)
+        house, pusher = _wire(settings, clock, storage, sealer, rotation, authority, trace)
         stack.callback(pusher.close)
         await house.policies.refresh()
         yield house
+
+
+async def _open_keys(
+    root_file: RootKeyFile, storage: Storage, clock: Clock
+) -> tuple[EpochSealer, KeyRotation]:
+    """The keys of this database, new ones for a new tenant; a change of the root key that was cut off is ended."""
+    rows, now = await storage.epochs.load_epochs(), clock.now()
+    root_file.finish_interrupted(rows, now)
+    try:
+        root = root_file.load(rows)
+    except RootKeyDoesNotMatch:
+        rows = await storage.epochs.load_epochs()  # another process may have replaced it just now
+        root = root_file.load(rows)
+    sealer, new_rows = open_sealer(root, rows, now=now)
+    for row in new_rows:
+        await storage.epochs.add_epoch(row)
+    rest = REST if storage.is_shared else timedelta(0)
+    keyring = FileKeyring(root_file, sealer, (*rows, *new_rows), now, rest=rest)
+    rotation = KeyRotation(storage.epochs, keyring, clock, rest=rest)
+    sealer.when_unknown = rotation.want
+    return sealer, rotation
 
 
 def examine_closed(settings: Settings, clock: Clock | None = None) -> tuple[Finding, ...]:
@@ -262,6 +293,9 @@ def control_app(house: House) -> ASGIApp:
             desk=LightsOutDesk(house.storage.enrollments, house.desk, house.clock),
             budget=house.budget,
         ).routes(),
+        *KeyControl(
+            rotation=house.rotation, resealing=house.resealing, budget=house.budget
+        ).routes(),
     ]
     return FrontDoor([Wing(door=Door.CONTROL, routes=routes)])
 
@@ -340,7 +374,11 @@ async def serve(
                 group.create_task(run_retention_loop(house.retention, stop))
                 group.create_task(run_renewal_loop(house.renewals, stop))
                 group.create_task(run_escrow_loop(house.escrow_watch, stop))
-            refreshing = [group.create_task(_keep_policies_fresh(house.policies))]
+                group.create_task(run_resealing_loop(house.resealing, stop))
+            refreshing = [
+                group.create_task(_keep_policies_fresh(house.policies)),
+                group.create_task(_keep_keys_fresh(house.rotation)),
+            ]
             if tls is not None:
                 refreshing.append(
                     group.create_task(keep_tls_fresh(settings, house.clock, tls, renews=renews))
@@ -381,6 +419,16 @@ async def _keep_policies_fresh(policies: PolicyBook) -> None:
             log_problem(error)
 
 
+async def _keep_keys_fresh(rotation: KeyRotation) -> None:
+    while True:
+        await rotation.wait()
+        try:
+            await rotation.refresh()
+        except OstiaryError as error:
+            log_problem(error)
+        await asyncio.sleep(BREATH_SECONDS)
+
+
 def _bounds(settings: Settings) -> Bounds:
     given = settings.bounds
     return Bounds(
@@ -396,6 +444,7 @@ def _wire(
     clock: Clock,
     storage: Storage,
     sealer: EpochSealer,
+    rotation: KeyRotation,
     authority: IssuingAuthority,
     trace: Trace,
 ) -> tuple[House, ApnsPusher]:
@@ -418,9 +467,10 @@ def _wire(
         policy=ProfilePolicy(trust_anchors=own_tls_authority(settings)),
     )
     escrow_keys, draws = ThreadedEscrowKeys(), SystemDraws()
-    escrow = EscrowDesk(storage.enrollments, storage.escrows, sealer, escrow_keys, draws, clock)
+    escrow = EscrowDesk(storage.enrollments, sealer, escrow_keys, draws, clock)
     cap = DestructiveCap(storage.reports, policies.current, clock)
-    desk = CommandDesk(storage.enrollments, escrow, sealer, draws, clock, cap)
+    own_profile = EnrollmentUrls(base=settings.url).identifier
+    desk = CommandDesk(storage.enrollments, escrow, sealer, draws, clock, cap, own_profile)
     secrets = SecretReader(storage.escrows, escrow_keys, sealer, clock)
     renewals = IdentityRenewalService(
         RenewalParts(
@@ -431,6 +481,10 @@ def _wire(
         ),
         policies.current,
         clock,
+    )
+
+    resealing = ResealingService(
+        storage.sealed_values, storage.retention, sealer, clock, RESEALING_PACE
     )
 
     def channel_over(enrollments: Enrollments) -> CommandChannel:
@@ -449,6 +503,8 @@ def _wire(
         clock=clock,
         storage=storage,
         sealer=sealer,
+        rotation=rotation,
+        resealing=resealing,
         meter=meter,
         budget=budget,
         policies=policies,
@@ -485,6 +541,7 @@ def _wire(
             storage.retention,
             clock,
             _dated(settings, authority),
+            resealing=resealing,
         ),
         device_door=DeviceDoor(
             gate=DeviceGate(_device_authorities(settings, authority), clock, policies.current),

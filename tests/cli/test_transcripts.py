@@ -16,6 +16,7 @@ TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
 WORDS = (
     (re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"), "UUID"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "TIME"),
+    (re.compile(r"(?<=root\.key\.)\d{4}-\d\d-\d\d"), "DAY"),
     (re.compile(r"([0-9A-Z]{4}-){4}[0-9A-Z]{4}"), "CODE"),
     (re.compile(r"\b[0-9a-f]{16}\b"), "DIGEST"),
 )

@@ -79,6 +79,7 @@ def _files(places: Places) -> list[Row]:
         places.settings_file,
         *(key for _, key in (places.device_ca, places.tls_ca, places.tls)),
         places.root_key,
+        *places.keys.glob(f"{places.root_key.name}.*"),  # replaced ones open backups
     ]
     for path in private:
         try:

@@ -19,8 +19,8 @@ from ostiary.cli.settings_file import quoted
 from ostiary.errors import Conflicting, Unavailable
 from ostiary.keys.authority import create_device_authority
 from ostiary.keys.file import create_root_key, write_key_file
-from ostiary.keys.sealer import RootKeyDoesNotMatch
 from ostiary.keys.tls import create_tls_authority, issue_server_certificate
+from ostiary.keys.wrapping import RootKeyDoesNotMatch
 from ostiary.services.authorities import load_authorities
 from ostiary.services.caller import Scope
 from ostiary.settings import (

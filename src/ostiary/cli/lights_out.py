@@ -24,6 +24,12 @@ def lights_out(
         ),
     ],
     data: DataOption = DEFAULT_DATA,
+    confirm: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Beyond the hourly cap on destructive commands: how many Macs are switched."
+        ),
+    ] = None,
     output: Annotated[Form, OUTPUT] = Form.TABLE,
 ) -> None:
     """Let one Mac switch others on, off, or start them anew, whatever state they are in.
@@ -34,7 +40,12 @@ def lights_out(
 
     Example: ostiary lights-out 4C0E7700-… on 4C0E7701-…=mac-12.lom.example.org
     """
-    content = {"controller": controller, "switch": switch, "targets": _named(targets)}
+    content = {
+        "controller": controller,
+        "switch": switch,
+        "targets": _named(targets),
+        "confirm": confirm,
+    }
     enqueued = ask(data, "POST", "/lights-out", content=content)
     common = {"uuid": enqueued["uuid"], "request_type": enqueued["request_type"]}
     results = [result | common for result in enqueued["results"]]

@@ -17,6 +17,7 @@ from ostiary.cli import (
     filevault,
     identity,
     init,
+    key,
     lights_out,
     migrate,
     policy,
@@ -59,6 +60,7 @@ app.add_typer(enroll.app, name="enroll")
 app.add_typer(apns.app, name="apns")
 app.add_typer(policy.app, name="policy")
 app.add_typer(retention.app, name="retention")
+app.add_typer(key.app, name="key")
 app.add_typer(api_token.app, name="api-token")
 app.add_typer(simulate.app, name="simulate")
 

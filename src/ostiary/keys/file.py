@@ -66,7 +66,7 @@ def write_key_file(path: Path, contents: bytes) -> None:
         file.write(contents)
         file.flush()
         os.fsync(file.fileno())
-    _flush_directory(path.parent)
+    flush_directory(path.parent)
 
 
 def replace_key_file(path: Path, contents: bytes) -> None:
@@ -74,7 +74,7 @@ def replace_key_file(path: Path, contents: bytes) -> None:
     beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     write_key_file(beside, contents)
     beside.replace(path)
-    _flush_directory(path.parent)
+    flush_directory(path.parent)
 
 
 def read_key_file(path: Path) -> Secret:
@@ -98,7 +98,8 @@ def read_key_file(path: Path) -> Secret:
     return Secret(contents)
 
 
-def _flush_directory(directory: Path) -> None:
+def flush_directory(directory: Path) -> None:
+    """Let the names in it survive a loss of power."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -2,8 +2,8 @@
 
 import hmac
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -12,7 +12,16 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ostiary.domain.token import DEFAULT_TENANT, KeyedDigest, RecordId, SealedValue, TenantId
 from ostiary.errors import Unavailable
-from ostiary.ports.sealer import SealBroken, SealLabel
+from ostiary.keys.wrapping import (
+    EPOCH_BYTES,
+    KEY_BYTES,
+    NONCE_BYTES,
+    EpochKeyDamaged,
+    RootKeyring,
+    expand,
+    extract,
+)
+from ostiary.ports.sealer import EpochUnknown, SealBroken, SealLabel
 from ostiary.ports.storage import EpochRow
 from ostiary.secret import Secret
 
@@ -20,29 +29,9 @@ DIGEST_EPOCH: Final = 0
 FIRST_SEALING_EPOCH: Final = 1
 
 _VERSION: Final = 1
-_EPOCH_BYTES: Final = 4
-_NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
-_KEY_BYTES: Final = 32
-_CHECK_BYTES: Final = 8
-_HEADER: Final = 1 + _EPOCH_BYTES
-_SHORTEST: Final = _HEADER + _NONCE_BYTES + _TAG_BYTES
-
-
-class RootKeyDoesNotMatch(Unavailable):
-    """The root key is not the one that this database's keys were wrapped with."""
-
-    hint = (
-        "Restore the keys directory that belongs to this database; a new root key cannot open it."
-    )
-
-
-class EpochKeyDamaged(Unavailable):
-    """A wrapped tenant key in the database was altered, or one of a tenant's keys is missing."""
-
-    hint = (
-        "Restore the database from a backup; values sealed under this key do not open without it."
-    )
+_HEADER: Final = 1 + EPOCH_BYTES
+_SHORTEST: Final = _HEADER + NONCE_BYTES + _TAG_BYTES
 
 
 class TenantWithoutKeys(Unavailable):
@@ -52,7 +41,7 @@ class TenantWithoutKeys(Unavailable):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class _TenantKeys:
+class TenantKeys:
     """One tenant's opened keys: for digests, and by epoch what record keys are expanded from."""
 
     digest_key: bytes
@@ -70,17 +59,19 @@ class EpochSealer:
     Source: design.md 2; escrowed-secrets.md 4.0.2 rules 3 and 4.
     """
 
-    __slots__ = ("_keys",)
+    __slots__ = ("_keys", "when_unknown")
 
-    def __init__(self, keys: Mapping[TenantId, _TenantKeys]) -> None:
+    def __init__(self, keys: Mapping[TenantId, TenantKeys]) -> None:
         self._keys = keys
+        self.when_unknown: Callable[[], object] = _nothing
+        """Called when a value names an epoch that is not known here yet; another process may have made it."""
 
     def seal(self, value: Secret, label: SealLabel) -> SealedValue:
         """The value under the tenant's current epoch. Raises TenantWithoutKeys."""
         keys = self._tenant(label.tenant)
-        nonce = os.urandom(_NONCE_BYTES)
+        nonce = os.urandom(NONCE_BYTES)
         cipher = AESGCM(_record_key(keys.expand_from[keys.current], label.record_id))
-        header = bytes((_VERSION,)) + keys.current.to_bytes(_EPOCH_BYTES)
+        header = bytes((_VERSION,)) + keys.current.to_bytes(EPOCH_BYTES)
         return SealedValue(
             header + nonce + cipher.encrypt(nonce, value.reveal(), _associated(header, label))
         )
@@ -93,11 +84,12 @@ class EpochSealer:
         header = sealed[:_HEADER]
         expand_from = keys.expand_from.get(int.from_bytes(header[1:]))
         if expand_from is None:
-            raise SealBroken(record=label.record_id, kind=label.kind)
-        nonce = sealed[_HEADER : _HEADER + _NONCE_BYTES]
+            self.when_unknown()
+            raise EpochUnknown(record=label.record_id, kind=label.kind)
+        nonce = sealed[_HEADER : _HEADER + NONCE_BYTES]
         try:
             value = AESGCM(_record_key(expand_from, label.record_id)).decrypt(
-                nonce, sealed[_HEADER + _NONCE_BYTES :], _associated(header, label)
+                nonce, sealed[_HEADER + NONCE_BYTES :], _associated(header, label)
             )
         except InvalidTag:
             raise SealBroken(record=label.record_id, kind=label.kind) from None
@@ -107,7 +99,46 @@ class EpochSealer:
         """HMAC-SHA-256 under the tenant's digest key. Raises TenantWithoutKeys."""
         return KeyedDigest(hmac.digest(self._tenant(tenant).digest_key, value.reveal(), "sha256"))
 
-    def _tenant(self, tenant: TenantId) -> _TenantKeys:
+    def tenants(self) -> tuple[TenantId, ...]:
+        """Every tenant that has keys."""
+        return tuple(self._keys)
+
+    def current_epoch(self, tenant: TenantId) -> int:
+        """Under which epoch values are sealed now. Raises TenantWithoutKeys."""
+        return self._tenant(tenant).current
+
+    def newest_epoch(self, tenant: TenantId) -> int:
+        """The latest epoch of which values open. Raises TenantWithoutKeys."""
+        return max(self._tenant(tenant).expand_from)
+
+    def epoch_of(self, head: bytes) -> int:
+        """The epoch that the first bytes of a sealed value name; 0 if they are none."""
+        if len(head) < _HEADER or head[0] != _VERSION:
+            return 0
+        return int.from_bytes(head[1:_HEADER])
+
+    def knows(self, row: EpochRow) -> bool:
+        """Whether the key in this row is open here."""
+        keys = self._keys.get(row.tenant)
+        return keys is not None and (row.epoch == DIGEST_EPOCH or row.epoch in keys.expand_from)
+
+    def put_in_force(
+        self, opened: Mapping[TenantId, TenantKeys], current: Mapping[TenantId, int]
+    ) -> None:
+        """Add these keys to what is open, and seal under the epochs in `current` from now on.
+
+        What is being sealed or opened meanwhile sees all of the old keys or all of the new: one assignment.
+        """
+        keys = dict(self._keys)
+        for tenant, new in opened.items():
+            old = keys.get(tenant)
+            known = {} if old is None else old.expand_from
+            keys[tenant] = replace(new, expand_from={**known, **new.expand_from})
+        for tenant, epoch in current.items():
+            keys[tenant] = replace(keys[tenant], current=epoch)
+        self._keys = keys
+
+    def _tenant(self, tenant: TenantId) -> TenantKeys:
         keys = self._keys.get(tenant)
         if keys is None:
             raise TenantWithoutKeys(tenant=tenant)
@@ -129,80 +160,45 @@ def open_sealer(
         RootKeyDoesNotMatch: `rows` were wrapped by another root key.
         EpochKeyDamaged: a row does not open although the root key is right, or a tenant's row is missing.
     """
-    keyring = _RootKeyring(root)
-    key_by_epoch: dict[TenantId, dict[int, bytes]] = {}
-    for row in rows:
-        key_by_epoch.setdefault(row.tenant, {})[row.epoch] = keyring.unwrap(row)
+    keyring = RootKeyring(root)
+    key_by_epoch = _unwrapped(keyring, rows)
     new_rows: list[EpochRow] = []
     for tenant in tenants:
         if tenant in key_by_epoch:
             continue
         keys = key_by_epoch[tenant] = {}
         for epoch in (DIGEST_EPOCH, FIRST_SEALING_EPOCH):
-            keys[epoch] = os.urandom(_KEY_BYTES)
+            keys[epoch] = os.urandom(KEY_BYTES)
             new_rows.append(keyring.wrap(tenant, epoch, keys[epoch], now))
     opened = {tenant: _opened(tenant, keys) for tenant, keys in key_by_epoch.items()}
     return EpochSealer(opened), tuple(new_rows)
 
 
-class _RootKeyring:
-    """The root key at work: wrapping epoch keys, and telling whether it is the right one."""
-
-    __slots__ = ("_check_key", "_wrapping")
-
-    def __init__(self, root: Secret) -> None:
-        root_prk = _extract(root.reveal())
-        self._wrapping = AESGCM(_expand(root_prk, b"ostiary wrap epoch keys"))
-        self._check_key = _expand(root_prk, b"ostiary key check value")
-
-    def wrap(self, tenant: TenantId, epoch: int, key: bytes, now: datetime) -> EpochRow:
-        nonce = os.urandom(_NONCE_BYTES)
-        place = _place(tenant, epoch)
-        return EpochRow(
-            tenant=tenant,
-            epoch=epoch,
-            wrapped=nonce + self._wrapping.encrypt(nonce, key, place),
-            check=self._check(place),
-            created_at=now,
-        )
-
-    def unwrap(self, row: EpochRow) -> bytes:
-        place = _place(row.tenant, row.epoch)
-        if not hmac.compare_digest(row.check, self._check(place)):
-            raise RootKeyDoesNotMatch(tenant=row.tenant, epoch=row.epoch)
-        nonce, wrapped = row.wrapped[:_NONCE_BYTES], row.wrapped[_NONCE_BYTES:]
-        try:
-            return self._wrapping.decrypt(nonce, wrapped, place)
-        except (InvalidTag, ValueError):
-            raise EpochKeyDamaged(tenant=row.tenant, epoch=row.epoch) from None
-
-    def _check(self, place: bytes) -> bytes:
-        return hmac.digest(self._check_key, place, "sha256")[:_CHECK_BYTES]
+def open_keys(keyring: RootKeyring, rows: Sequence[EpochRow]) -> dict[TenantId, TenantKeys]:
+    """The keys in all rows of a database. Raises RootKeyDoesNotMatch, EpochKeyDamaged."""
+    return {tenant: _opened(tenant, keys) for tenant, keys in _unwrapped(keyring, rows).items()}
 
 
-def _opened(tenant: TenantId, key_by_epoch: Mapping[int, bytes]) -> _TenantKeys:
+def _unwrapped(keyring: RootKeyring, rows: Sequence[EpochRow]) -> dict[TenantId, dict[int, bytes]]:
+    key_by_epoch: dict[TenantId, dict[int, bytes]] = {}
+    for row in rows:
+        key_by_epoch.setdefault(row.tenant, {})[row.epoch] = keyring.unwrap(row)
+    return key_by_epoch
+
+
+def _opened(tenant: TenantId, key_by_epoch: Mapping[int, bytes]) -> TenantKeys:
     # A tenant that lost one kind of key is damaged, not new: a fresh digest key would make every
     # token look changed, silently.
-    sealing = {epoch: _extract(key) for epoch, key in key_by_epoch.items() if epoch != DIGEST_EPOCH}
+    sealing = {epoch: extract(key) for epoch, key in key_by_epoch.items() if epoch != DIGEST_EPOCH}
     if DIGEST_EPOCH not in key_by_epoch or not sealing:
         raise EpochKeyDamaged("one of a tenant's keys is missing", tenant=tenant)
-    return _TenantKeys(
+    return TenantKeys(
         digest_key=key_by_epoch[DIGEST_EPOCH], expand_from=sealing, current=max(sealing)
     )
 
 
 def _record_key(expand_from: bytes, record_id: RecordId) -> bytes:
-    return _expand(expand_from, b"ostiary record\0" + record_id.encode())
-
-
-def _extract(key: bytes) -> bytes:
-    """HKDF-Extract with an empty salt (RFC 5869, 2.2); done once a key, at start."""
-    return hmac.digest(bytes(_KEY_BYTES), key, "sha256")
-
-
-def _expand(pseudorandom_key: bytes, purpose: bytes) -> bytes:
-    """HKDF-Expand to 32 bytes, which for SHA-256 is its first block (RFC 5869, 2.3); under a microsecond."""
-    return hmac.digest(pseudorandom_key, purpose + b"\x01", "sha256")
+    return expand(expand_from, b"ostiary record\0" + record_id.encode())
 
 
 def _associated(header: bytes, label: SealLabel) -> bytes:
@@ -210,5 +206,5 @@ def _associated(header: bytes, label: SealLabel) -> bytes:
     return header + "".join([f"{len(field)}:{field}" for field in fields]).encode()
 
 
-def _place(tenant: TenantId, epoch: int) -> bytes:
-    return epoch.to_bytes(_EPOCH_BYTES) + tenant.encode()
+def _nothing() -> None:
+    """Nobody looks for keys that are not known."""

@@ -17,6 +17,15 @@ class SealBroken(Unavailable):
     hint = "Check the root key with `ostiary doctor`; restore the keys directory that belongs to this database."
 
 
+class EpochUnknown(SealBroken):
+    """A sealed value names an epoch whose key is not open here; it may be younger than our last look."""
+
+    hint = (
+        "If this lasts for longer than a few seconds: `ostiary key check` says whether the root key on this node"
+        " is the one of the database."
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealLabel:
     """What a sealed value is bound to: moved to another row, it does not open."""

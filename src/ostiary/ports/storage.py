@@ -255,6 +255,17 @@ class KeyEpochs(Protocol):
 
     async def add_epoch(self, row: EpochRow) -> None: ...
 
+    async def replace_epochs(
+        self, before: Sequence[EpochRow], after: Sequence[EpochRow], audit: AuditEntry
+    ) -> None:
+        """Make the rows of all tenants those of `after`, if they are those of `before`; all or nothing.
+
+        Every epoch of `before` is in `after` again, perhaps wrapped anew: a key is never removed.
+
+        Raises:
+            Conflicting: the rows are others by now; nothing is stored.
+        """
+
 
 class Policies(Protocol):
     """Policies live in the database, equal on all nodes; each is a name and a JSON value."""

@@ -12,6 +12,7 @@ from ostiary.ports.clock import Clock
 from ostiary.ports.reports import Reports
 from ostiary.ports.retention import Walks
 from ostiary.ports.storage import PushCertificates, Wakes
+from ostiary.services.resealing import ResealingService, Standing
 
 WARN_BEFORE: Final = timedelta(days=30)
 WARN_OF_PUSH_BEFORE: Final = timedelta(days=60)
@@ -58,6 +59,7 @@ class HealthService:
         clock: Clock,
         dated: Sequence[Dated] = (),
         tenant: TenantId = DEFAULT_TENANT,
+        resealing: ResealingService | None = None,
     ) -> None:
         self._reports = reports
         self._certificates = certificates
@@ -66,6 +68,7 @@ class HealthService:
         self._clock = clock
         self._dated = dated
         self._tenant = tenant
+        self._resealing = resealing
 
     async def examine(self) -> tuple[Finding, ...]:
         """Every finding, good ones too: what is not mentioned was not looked at."""
@@ -79,6 +82,7 @@ class HealthService:
                 *await self._push_findings(now),
                 await self._overdue_finding(now),
                 *await self._count_findings(),
+                *await self._sealing_findings(),
                 *await self._alert_findings(),
             ]
         except Unavailable as error:
@@ -158,6 +162,9 @@ class HealthService:
         )
         return [dead, queue]
 
+    async def _sealing_findings(self) -> list[Finding]:
+        return [] if self._resealing is None else [sealing_finding(await self._resealing.stand())]
+
     async def _alert_findings(self) -> list[Finding]:
         alerts = await self._reports.list_alerts(self._tenant, limit=MOST_ALERTS)
         return [
@@ -183,6 +190,36 @@ def database_finding(error: Unavailable) -> Finding:
         severity=Severity.CRITICAL,
         sentence=f"{said[:1].upper()}{said[1:]}.",
         todo=error.hint,
+    )
+
+
+def sealing_finding(standing: Standing) -> Finding:
+    """What to say of a rotation of the sealing keys: it is a warning while older values wait for it."""
+    subject, progress = "sealing keys", standing.progress
+    if progress is not None and progress.broken:
+        return Finding(
+            subject=subject,
+            severity=Severity.CRITICAL,
+            sentence=f"{progress.broken} older values do not open; the log names them (value_does_not_open).",
+            todo="`ostiary key check` says whether a key is missing. Restore what was altered from a backup.",
+        )
+    if not standing.is_rotated:
+        said = "Never rotated; every value is under the first epoch."
+        return Finding(subject=subject, severity=Severity.OK, sentence=said)
+    epochs = ", ".join(f"{epoch} of {tenant}" for tenant, epoch in standing.targets.items())
+    if progress is not None and progress.ended_at is not None:
+        said = f"All values are under epoch {epochs}, since {progress.ended_at:%Y-%m-%d %H:%M} UTC."
+        return Finding(subject=subject, severity=Severity.OK, sentence=said)
+    begun = (
+        "A worker has not begun."
+        if progress is None
+        else f"Begun {progress.since:%Y-%m-%d %H:%M} UTC, {progress.resealed} so far."
+    )
+    return Finding(
+        subject=subject,
+        severity=Severity.WARNING,
+        sentence=f"Older values are being sealed anew under epoch {epochs}. {begun}",
+        todo="Is a worker running? It goes on by itself; `ostiary key check` counts what is left.",
     )
 
 

@@ -34,6 +34,8 @@ from ostiary.protocol.apns.certificate import (
 from ostiary.protocol.mdm.checkin import Topic
 from ostiary.secret import Secret
 
+PENDING_KEY_KIND: Final = "key"
+"""What the key of a certificate request is sealed as, until its certificate comes."""
 _RSA_BITS: Final = 2048
 _LONGEST_NAME: Final = 64
 """Of a common name. (RFC 5280, ub-common-name)"""
@@ -293,7 +295,9 @@ def _label(tenant: TenantId, topic: Topic, record_id: RecordId) -> SealLabel:
 
 
 def _pending_label(tenant: TenantId, public_key: str, record_id: RecordId) -> SealLabel:
-    return SealLabel(tenant=tenant, holder=Holder(public_key), kind="key", record_id=record_id)
+    return SealLabel(
+        tenant=tenant, holder=Holder(public_key), kind=PENDING_KEY_KIND, record_id=record_id
+    )
 
 
 def _status_of(certificate: PushCertificate, enrollments: int) -> PushTopicStatus:

@@ -9,6 +9,7 @@ from ostiary.ports.clock import Clock
 from ostiary.ports.escrow import Escrows
 from ostiary.ports.renewals import Renewals
 from ostiary.ports.reports import Reports
+from ostiary.ports.resealing import SealedValues
 from ostiary.ports.retention import Retention
 from ostiary.ports.storage import (
     ApiTokens,
@@ -43,6 +44,9 @@ class Storage:
     reports: Reports
     retention: Retention
     renewals: Renewals
+    sealed_values: SealedValues
+    is_shared: bool
+    """Whether other processes may have the same database open."""
     close: Callable[[], Awaitable[None]]
     """Write what is still to be written, and let others open the database."""
     check: Callable[[], Awaitable[None]]
@@ -75,6 +79,8 @@ def open_storage(
         reports=opened.reports,
         retention=opened.retention,
         renewals=opened.renewals,
+        sealed_values=opened.sealed_values,
+        is_shared=isinstance(opened, PostgresStorage),
         close=opened.close,
         check=opened.check,
     )

@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 
 from ostiary.domain.token import DEFAULT_TENANT, Holder, RecordId, SealedValue, TenantId
 from ostiary.errors import Unavailable
-from ostiary.keys.sealer import (
-    EpochKeyDamaged,
-    EpochSealer,
-    RootKeyDoesNotMatch,
-    TenantWithoutKeys,
-    _RootKeyring,
-    open_sealer,
-)
+from ostiary.keys.sealer import EpochSealer, TenantWithoutKeys, open_sealer
+from ostiary.keys.wrapping import EpochKeyDamaged, RootKeyDoesNotMatch, RootKeyring
 from ostiary.ports.sealer import SealBroken, SealLabel
 from ostiary.secret import Secret
 
@@ -108,7 +102,7 @@ def test_an_older_epoch_still_opens_and_the_newest_seals() -> None:
     """Source: design.md 2: re-sealing old records under a new epoch is a job of its own."""
     old, rows = open_sealer(ROOT, (), now=NOW)
     sealed = old.seal(Secret(b"token"), LABEL)
-    second = _RootKeyring(ROOT).wrap(DEFAULT_TENANT, 2, b"2" * 32, NOW)
+    second = RootKeyring(ROOT).wrap(DEFAULT_TENANT, 2, b"2" * 32, NOW)
     both, new_rows = open_sealer(ROOT, (*rows, second), now=NOW)
     assert new_rows == ()
     assert both.unseal(sealed, LABEL) == Secret(b"token")

@@ -134,6 +134,8 @@ MAY_SORT = {
     "APPLIED_MIGRATIONS": "a handful of rows, at the start",
     "EPOCHS": "a handful of rows, at the start",
     "POLICIES": "a handful of rows",
+    "FIND_CERTIFICATES": "a handful of rows",
+    "FIND_PENDING": "a handful of rows",
 }
 """What is sorted, and why that is little or rare."""
 SMALL_TABLES = {

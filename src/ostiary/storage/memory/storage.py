@@ -6,6 +6,7 @@ from ostiary.storage.memory.escrows import MemoryEscrows
 from ostiary.storage.memory.push_certificates import MemoryPushCertificates
 from ostiary.storage.memory.renewals import MemoryRenewals
 from ostiary.storage.memory.retention import MemoryRetention
+from ostiary.storage.memory.sealed_values import MemorySealedValues
 from ostiary.storage.memory.store import Store
 from ostiary.storage.memory.wakes import MemoryWakes
 
@@ -22,3 +23,4 @@ class MemoryStorage:
         self.push_certificates = MemoryPushCertificates(self._store)
         self.retention = MemoryRetention(self._store)
         self.renewals = MemoryRenewals(self._store)
+        self.sealed_values = MemorySealedValues(self._store)

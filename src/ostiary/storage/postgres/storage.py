@@ -23,6 +23,7 @@ from ostiary.storage.postgres.schema import (
     migrate,
     shipped_migrations,
 )
+from ostiary.storage.postgres.sealed_values import PostgresSealedValues
 from ostiary.storage.postgres.session import Session
 from ostiary.storage.postgres.settings import PostgresKeyEpochs, PostgresPolicies
 from ostiary.storage.postgres.wakes import PostgresWakes
@@ -86,11 +87,12 @@ class PostgresStorage:
         self.wakes = PostgresWakes(self._pool, self._bell)
         self.push_certificates = PostgresPushCertificates(self._pool)
         self.api_tokens = PostgresApiTokens(self._pool)
-        self.epochs = PostgresKeyEpochs(self._pool)
+        self.epochs = PostgresKeyEpochs(self._pool, clock)
         self.policies = PostgresPolicies(self._pool, clock)
         self.reports = PostgresReports(self._reporters)
         self.retention = PostgresRetention(self._pool, self._reporters)
         self.renewals = PostgresRenewals(self._pool, self._reporters)
+        self.sealed_values = PostgresSealedValues(self._pool, self._reporters)
 
     async def check(self) -> None:
         """Raise `StorageFailed` unless the database can be reached and read."""

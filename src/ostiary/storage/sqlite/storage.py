@@ -24,6 +24,7 @@ from ostiary.storage.sqlite.renewals import SqliteRenewals
 from ostiary.storage.sqlite.reports import SqliteReports
 from ostiary.storage.sqlite.retention import SqliteRetention
 from ostiary.storage.sqlite.schema import Migration, migrate, shipped_migrations
+from ostiary.storage.sqlite.sealed_values import SqliteSealedValues
 from ostiary.storage.sqlite.settings import SqliteKeyEpochs, SqlitePolicies
 from ostiary.storage.sqlite.wakes import SqliteWakes
 from ostiary.storage.sqlite.watch import FileWatch
@@ -59,11 +60,12 @@ class SqliteStorage:
         self.wakes = SqliteWakes(engine, readers, wake_written)
         self.push_certificates = SqlitePushCertificates(engine, readers)
         self.api_tokens = SqliteApiTokens(engine)
-        self.epochs = SqliteKeyEpochs(engine)
+        self.epochs = SqliteKeyEpochs(engine, clock)
         self.policies = SqlitePolicies(engine, clock)
         self.reports = SqliteReports(readers)
         self.retention = SqliteRetention(engine, readers)
         self.renewals = SqliteRenewals(engine, readers)
+        self.sealed_values = SqliteSealedValues(engine, readers)
 
     async def check(self) -> None:
         """Raise `StorageFailed` unless the writer lives, and its file is there and can be read."""
