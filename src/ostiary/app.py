@@ -271,8 +271,9 @@ def control_app(house: House) -> ASGIApp:
         budget=house.budget,
         enroll_url=lambda code: f"{house.settings.url}/enroll/{code}",
     )
+    names = SecretsDesk(house.storage.reports, house.storage.escrows, house.clock)
     secrets = SecretServices(
-        desk=SecretsDesk(house.storage.reports, house.storage.escrows, house.clock),
+        desk=names,
         reveals=RevealService(
             house.storage.enrollments,
             house.storage.escrows,
@@ -284,7 +285,9 @@ def control_app(house: House) -> ASGIApp:
         clock=house.clock,
         budget=house.budget,
     )
-    escrow = EscrowServices(desk=house.escrow, filevault=house.filevault, budget=house.budget)
+    escrow = EscrowServices(
+        desk=house.escrow, filevault=house.filevault, names=names, budget=house.budget
+    )
     routes = [
         *Control(services).routes(),
         *SecretControl(secrets).routes(),
@@ -523,7 +526,7 @@ def _wire(
             urls=EnrollmentUrls(base=settings.url),
             sign=profile_signer(settings),
         ),
-        devices=DeviceDesk(storage.enrollments, clock),
+        devices=DeviceDesk(storage.enrollments, storage.challenges, clock),
         pushes=PushService(
             enrollments=storage.enrollments,
             certificates=storage.push_certificates,

@@ -7,7 +7,7 @@ import pytest
 from ostiary.domain.bootstrap import EscrowedTokenGone
 from ostiary.domain.enrollment import State
 from ostiary.domain.pairing import CertificateNotPaired, EnrollmentIsOut
-from ostiary.domain.token import TokenKind, TokenState
+from ostiary.domain.token import DEFAULT_TENANT, TokenKind, TokenState
 from ostiary.errors import Malformed
 from ostiary.formats import plist
 from ostiary.keys.drawn import SystemDraws
@@ -19,6 +19,7 @@ from ostiary.services.admin_account import AdminAccounts
 from ostiary.services.checkin import CheckinService
 from ostiary.services.network_users import NetworkUsers
 from ostiary.services.reply import Media, Reply
+from ostiary.services.secrets_desk import SecretsDesk
 from scenes.house import BYOD_IPHONE, CATALINA, MAC, START, TOPIC, House
 
 V = b"the bootstrap token \x00\xff"
@@ -292,3 +293,17 @@ async def test_a_record_that_is_gone_is_an_error_and_never_no_token(house: House
     house.lose_records(TokenKind.BOOTSTRAP)
     with pytest.raises(EscrowedTokenGone):
         await mac.get_bootstrap()
+
+
+async def test_health_is_told_of_the_side_that_holds_the_token(house: House) -> None:
+    """Somebody who contests the Mac brings a token of his own: the table goes on telling of ours."""
+    mac = await house.enrolled(MAC)
+    await mac.set_bootstrap(V)
+    newcomer = mac.with_certificate("somebody's")
+    await newcomer.authenticate()
+    await newcomer.token_update()
+    await newcomer.set_bootstrap(b"another")
+    desk = SecretsDesk(house.storage.reports, house.storage.escrows, house.clock)
+    told = (await desk.bootstrap_of(DEFAULT_TENANT, mac.id)).health
+    assert len(await house.history(mac.id, TokenKind.BOOTSTRAP)) == 2
+    assert (told.generation, told.escrowed) == (1, True)

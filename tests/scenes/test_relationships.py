@@ -419,3 +419,16 @@ async def test_an_id_squatted_by_another_kind_of_enrollment_is_contested_and_set
     assert await mac.get_bootstrap() == b"V"
     with pytest.raises(CertificateSuperseded):
         await squatter.report()
+
+
+async def test_a_renewal_leaves_what_is_known_of_the_device(house: House) -> None:
+    """Authenticate leaves the name out, and the first commands are not asked again: absence never erases."""
+    mac = await house.enrolled(MAC)
+    await mac.authenticate(DeviceName="Ada's Mac")
+    await mac.token_update()
+    renewed = await house.renewal_of(mac)
+    await renewed.authenticate(OSVersion="26.2")
+    await renewed.authenticate(OSVersion="26.2")
+    await renewed.token_update()
+    facts = (await mac.row()).facts
+    assert (facts.device_name, facts.os_version) == ("Ada's Mac", "26.2")

@@ -271,3 +271,15 @@ async def _erasure(house: House, device: Device) -> Erasure | None:
 
     row = (await house.storage.enrollments.decide(Ask(who=who), rule)).answer
     return await find_erasure(house.storage.reports, row)
+
+
+async def test_another_erase_in_the_queue_hides_nothing(house: House) -> None:
+    """The first may have been carried out; a second that waits, or was cancelled, says nothing of that."""
+    ipad = await house.enrolled(IPAD)
+    first = await house.enqueue(ipad.id, "EraseDevice")
+    await ipad.report()
+    await ipad.report("Acknowledged", first)
+    second = await house.enqueue(ipad.id, "EraseDevice")
+    assert await _erasure(house, ipad) is Erasure.MAYBE
+    await house.cancel(ipad.id, second)
+    assert await _erasure(house, ipad) is Erasure.MAYBE

@@ -7,13 +7,22 @@ import typer
 
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
 from ostiary.cli.output import say
+from ostiary.errors import Malformed
 
 _KINDS = (
     "recovery-lock, firmware-password, admin-password, filevault-key or activation-bypass-device."
 )
-Enrollment = Annotated[str, typer.Argument(help="The enrollment id of a device.")]
+Enrollment = Annotated[
+    str, typer.Argument(help="The enrollment id or the serial number of a device.")
+]
 Kind = Annotated[str, typer.Argument(help=_KINDS)]
 Reason = Annotated[str, typer.Option(help="Why; it goes into the audit.")]
+
+
+class NothingOnStdin(Malformed):
+    """There is no value on standard input."""
+
+    hint = "Pipe or type one line with the value. To have one drawn, use `ostiary token rotate`."
 
 
 def rotate(
@@ -83,7 +92,8 @@ def verify(
     """
     asked = ask(data, "POST", "/secrets/verify", content={"id": enrollment, "kind": kind})
     say(
-        f"{enrollment}: it is asked with command {asked['uuid']}; `ostiary token escrow {enrollment}` shows the answer."
+        f"{enrollment}: it is asked with command {asked['uuid']}. If it says no, `ostiary token escrow {enrollment}` shows it; "
+        f"`ostiary token history {enrollment}` shows when it was proven last."
     )
 
 
@@ -102,4 +112,7 @@ def _change(data: DataOption, content: dict[str, Any], what: str) -> None:
 
 
 def _from_stdin() -> str:
-    return sys.stdin.readline().rstrip("\r\n")
+    given = sys.stdin.readline().rstrip("\r\n")
+    if not given:
+        raise NothingOnStdin
+    return given

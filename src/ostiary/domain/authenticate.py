@@ -238,7 +238,7 @@ def _again(seen: Snapshot, device: Enrollment, arrival: Arrival) -> Change[Authe
     renews = device.renewing_fingerprint == arrival.identity.fingerprint
     if device.state is State.PENDING or (device.state is State.RENEWING and renews):
         # A retry of the same installation: what came since the first try stays.
-        row = replace(device, facts=message.facts, topic=message.topic)
+        row = replace(device, facts=message.facts.over(device.facts), topic=message.topic)
         return Change(at=now, answer=Accepted(), rows=(row,), seen=row.key)
     return _start_over(seen, device, arrival, device.proof)
 
@@ -316,7 +316,8 @@ def _renew(current: Enrollment, arrival: Arrival) -> Change[AuthenticateAnswer]:
         current,
         state=State.RENEWING,
         renewing_fingerprint=identity.fingerprint,
-        facts=arrival.message.facts,
+        # Its first commands are not asked again, and Authenticate leaves out what they told, such as its name.
+        facts=arrival.message.facts.over(current.facts),
         authenticated_at=_after_all_that_came(current, now),
         token_updates=0,
         proof=Proof.PROVEN,

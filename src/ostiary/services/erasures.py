@@ -1,5 +1,7 @@
 """What became of a device's last erase, from its commands and what it said since."""
 
+from collections.abc import Iterable
+
 from ostiary.domain.enqueueing import ERASE_DEVICE
 from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.erasure import EraseCommand, Erasure, erasure_of
@@ -25,4 +27,11 @@ async def find_erasure(reports: Reports, device: Enrollment) -> Erasure | None:
         for one in found
         if one.request_type == ERASE_DEVICE
     ]
-    return erasure_of(device, max(erases, key=lambda one: one.queued_at, default=None))
+    handed_out = erasure_of(device, _last(one for one in erases if one.hand_outs))
+    waiting = erasure_of(device, _last(one for one in erases if not one.hand_outs))
+    # Another one in the queue says nothing of the one that may have been carried out.
+    return handed_out if handed_out is Erasure.MAYBE else waiting or handed_out
+
+
+def _last(erases: Iterable[EraseCommand]) -> EraseCommand | None:
+    return max(erases, key=lambda one: one.queued_at, default=None)

@@ -133,6 +133,7 @@ class SecretsDesk:
             tenant, TokenKind.BOOTSTRAP, [Holder(row.id) for row in devices]
         )
         newest = {record.holder: record for record in records}
+        own = {row.key: await self._own(row, newest.get(Holder(row.id))) for row in devices}
         sheets: dict[EnrollmentKey, list[FactSheet]] = {}
         for sheet in await self._reports.list_facts([row.key for row in devices]):
             sheets.setdefault(sheet.enrollment_key, []).append(sheet)
@@ -142,13 +143,26 @@ class SecretsDesk:
                 device=row,
                 health=examine_bootstrap(
                     row,
-                    newest.get(Holder(row.id)),
+                    own[row.key],
                     read_bootstrap_facts(sheets.get(row.key, ())),
                     now,
                 ),
             )
             for row in devices
         ]
+
+    async def _own(self, row: Enrollment, newest: TokenRecord | None) -> TokenRecord | None:
+        """The record that this relationship holds, or held last; the newest may be of somebody who contests it."""
+        held = row.bootstrap.record_id if row.bootstrap is not None else None
+        if newest is None or newest.id == held or (held is None and newest.relationship == row.key):
+            return newest
+        history = await self._reports.token_history(row.tenant, Holder(row.id))
+        own = [
+            one
+            for one in history
+            if one.kind is TokenKind.BOOTSTRAP and one.relationship == row.key
+        ]
+        return max(own, key=lambda one: (one.id == held, one.generation), default=None)
 
 
 def _is_listed(row: Enrollment) -> bool:

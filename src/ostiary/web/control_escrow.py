@@ -13,6 +13,7 @@ from ostiary.secret import Secret
 from ostiary.services.caller import Caller, Scope
 from ostiary.services.escrow import EscrowDesk, Wish
 from ostiary.services.filevault import FileVaultDesk
+from ostiary.services.secrets_desk import SecretsDesk
 from ostiary.web.asks import Fields, actor_of, flag, number, one_of, optional_text, read_ask, text
 from ostiary.web.body import BodyBudget
 
@@ -23,6 +24,8 @@ class EscrowServices:
 
     desk: EscrowDesk
     filevault: FileVaultDesk
+    names: SecretsDesk
+    """Says which device an id or a serial number means."""
     budget: BodyBudget
     tenant: TenantId = DEFAULT_TENANT
 
@@ -45,7 +48,7 @@ class EscrowControl:
         """Set, change, clear or fetch one secret of one device; the value that was drawn is not in the answer."""
         ask = await read_ask(request, self._services.budget)
         wish = Wish(
-            enrollment_id=EnrollmentId(text(ask, "id")),
+            enrollment_id=await self._meant(ask),
             kind=_kind(ask),
             value=_secret(ask, "value"),
             clears=flag(ask, "clears"),
@@ -59,7 +62,7 @@ class EscrowControl:
         """Ask the device whether it holds what is believed."""
         ask = await read_ask(request, self._services.budget)
         uuid = await self._services.desk.verify(
-            EnrollmentId(text(ask, "id")), _kind(ask), self._caller(request)
+            await self._meant(ask), _kind(ask), self._caller(request)
         )
         return JSONResponse({"uuid": uuid})
 
@@ -75,12 +78,15 @@ class EscrowControl:
             show_recovery_key=not flag(ask, "hide_key"),
         )
         uuid = await self._services.filevault.install(
-            EnrollmentId(text(ask, "id")),
+            await self._meant(ask),
             self._caller(request),
             location=text(ask, "location"),
             options=options,
         )
         return JSONResponse({"uuid": uuid})
+
+    async def _meant(self, ask: Fields) -> EnrollmentId:
+        return await self._services.names.id_of(self._services.tenant, text(ask, "id"))
 
     def _caller(self, request: Request) -> Caller:
         return Caller(

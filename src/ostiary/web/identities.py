@@ -146,5 +146,6 @@ def _span(seconds: str | None) -> timedelta | None:
     if seconds is None:
         return None
     if not seconds.isascii() or not seconds.isdigit() or int(seconds) > _LONGEST_SECONDS:
-        raise AskUnreadable("`within_seconds` is a number")
+        days = _LONGEST_SECONDS // 86_400
+        raise AskUnreadable(f"`within_seconds` is a number, at most that of {days} days")
     return timedelta(seconds=int(seconds))

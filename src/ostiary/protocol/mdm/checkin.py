@@ -1,6 +1,7 @@
 """The nine check-in messages, decoded to typed values. From here on nobody sees a dict."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Final, NewType
 
@@ -51,6 +52,11 @@ class DeviceFacts:
     product_name: str | None = None
     os_version: str | None = None
     build_version: str | None = None
+
+    def over(self, before: "DeviceFacts") -> "DeviceFacts":
+        """These facts, and what they leave out as it was told before: absence never erases."""
+        told = {name: value for name, value in asdict(self).items() if value is not None}
+        return replace(before, **told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
