@@ -23,7 +23,7 @@ from conformance.storage_values import (
 )
 from ostiary.domain.enrollment import Bound, Purpose, Standing
 from ostiary.domain.invitation import Challenge, Invitation, Spend
-from ostiary.domain.token import FORM_OF, Form, Holder, TokenKind, TokenState
+from ostiary.domain.token import DEFAULT_TENANT, FORM_OF, Form, Holder, TokenKind, TokenState
 from ostiary.errors import Conflicting, Missing, Refused
 
 BOUND = Bound(serial_number="SERIAL1", enrollment_key=key(1), user="somebody")
@@ -199,3 +199,79 @@ async def test_renewals_are_counted_by_relationship_and_day(storage: AnyStorage)
     await storage.challenges.add_credential(credential(9, issued_at=after(days=2)), b"der")
     assert await storage.challenges.count_renewals(key(1), since=after(days=1)) == 2
     assert await storage.challenges.count_renewals(key(3), since=NOON) == 0
+
+
+HERS = Bound(serial_number="SERIAL1")
+BY_ROW = Bound(enrollment_key=key(1))
+
+
+async def _usable(storage: AnyStorage, numbers: range) -> list[int]:
+    """Which of the challenges can be spent a minute from noon."""
+    found = [await storage.challenges.find_challenge(digest(number)) for number in numbers]
+    return [
+        number
+        for number, one in zip(numbers, found, strict=True)
+        if one is not None and one[0].valid_until > after(minutes=1) and one[0].spent_at is None
+    ]
+
+
+async def test_a_challenge_that_replaces_ends_the_unused_ones_of_its_device_and_purpose(
+    storage: AnyStorage,
+) -> None:
+    """Nothing of anybody else's, of another purpose, or that an invitation gave out."""
+    invited = invitation(9)
+    await storage.challenges.add_invitation(invited, audit("invite"))
+    for number, changes in enumerate(
+        (
+            {"bound": HERS},
+            {"bound": HERS, "purpose": Purpose.RENEW},
+            {"bound": HERS, "invitation_id": invited.id},
+            {"bound": Bound(serial_number="SERIAL2")},
+            {"bound": BY_ROW},
+            {},
+        ),
+        start=2,
+    ):
+        await storage.challenges.add_challenge(challenge(number, **changes))
+    await storage.challenges.add_challenge(
+        challenge(8, bound=HERS, created_at=after(minutes=1)), replaces=True
+    )
+    assert await _usable(storage, range(2, 9)) == [3, 4, 5, 6, 7, 8]
+    ended = await storage.enrollments.load_record(challenge(2).id)
+    assert ended is not None
+    assert ended.state is TokenState.SUPERSEDED
+    await storage.challenges.add_challenge(
+        challenge(10, bound=BY_ROW, created_at=after(minutes=1)), replaces=True
+    )
+    assert await _usable(storage, range(2, 11)) == [3, 4, 5, 7, 8, 10]
+
+
+async def test_what_was_made_for_a_released_device_is_withdrawn(storage: AnyStorage) -> None:
+    invited = invitation(9)
+    await storage.challenges.add_invitation(invited, audit("invite"))
+    for number, changes in enumerate(
+        (
+            {"bound": HERS},
+            {"bound": BY_ROW, "purpose": Purpose.RENEW},
+            {"bound": HERS, "invitation_id": invited.id},
+            {"bound": Bound(serial_number="SERIAL2")},
+            {},
+        ),
+        start=2,
+    ):
+        await storage.challenges.add_challenge(challenge(number, **changes))
+    for _ in range(2):
+        await storage.challenges.withdraw_challenges(
+            DEFAULT_TENANT,
+            serial_number="SERIAL1",
+            enrollment_key=key(1),
+            at=after(minutes=1),
+        )
+    assert await _usable(storage, range(2, 7)) == [4, 5, 6]
+    ended = await storage.enrollments.load_record(challenge(3).id)
+    assert ended is not None
+    assert ended.state is TokenState.REVOKED
+    await storage.challenges.withdraw_challenges(
+        DEFAULT_TENANT, serial_number=None, enrollment_key=key(7), at=after(minutes=1)
+    )
+    assert await _usable(storage, range(2, 7)) == [4, 5, 6]

@@ -159,8 +159,29 @@ async def everything_is_escrowed(
     for kind in ("recovery-lock", "filevault-key", "lock-pin", "activation-bypass-device"):
         shown = await ask("/secrets/reveal", silicon, kind=kind)
         assert shown.json()["values"][0]["value"]
+    await _echoes(operator, silicon, told)
+    learn(aviary, told)
     assert len(aviary.canaries) > 15
     return silicon, intel, str(told.handed_out["DeviceLock"]["PIN"])
+
+
+async def _echoes(operator: httpx.AsyncClient, mac: SignedDevice, told: Told) -> None:
+    """The Mac refuses commands in words of its own, and quotes what they carried. (users.md 5.2 rule 4)"""
+    for path in ("/secrets/change", "/secrets/verify"):
+        wish = {"id": mac.udid, "kind": "recovery-lock", "reason": "a scene"}
+        answer = await operator.post(path, json=wish)
+        assert answer.is_success, answer.text
+        message = plist.read_dict((await mac.report()).content).as_mapping()
+        command: Any = message["Command"]
+        told.handed_out[f"{command['RequestType']} that was refused"] = command
+        said = command.get("NewPassword") or command["Password"]
+        link = {
+            "ErrorCode": 70, "ErrorDomain": "MDMErrorDomain",
+            "LocalizedDescription": f"{said} geht nicht", "USEnglishDescription": f"No: {said}.",
+        }  # fmt: skip
+        refused = await mac.report("Error", str(message["CommandUUID"]), ErrorChain=[link])
+        assert refused.is_success, refused.text
+    await work_off(mac, told)
 
 
 async def _command(operator: httpx.AsyncClient, mac: SignedDevice, name: str) -> None:

@@ -89,7 +89,7 @@ async def asks_something(cast: Cast) -> object:
 
 
 async def makes_an_admin(cast: Cast) -> object:
-    """With a password that the server draws, or one whose hash somebody else made."""
+    """With a password that the server draws; one whose hash somebody else made is refused."""
     account: dict[str, Any] = {"shortName": ADMIN}
     if cast.choose.random() < 0.2:
         account["passwordHash"] = FIRST_HASH
@@ -112,6 +112,13 @@ async def cancels(cast: Cast) -> object:
     line = cast.choose.choice(sorted(lines, key=lambda one: (one.queued_at, one.request_type)))
     await house.desk.cancel(cast.id, CommandUuid(line.uuid), OPERATOR, "life")
     return line.request_type
+
+
+async def cancels_all(cast: Cast) -> None:
+    """Whoever cleans up."""
+    for _ in range(50):
+        if await cancels(cast) == "nothing":
+            return
 
 
 async def looks(cast: Cast) -> object:

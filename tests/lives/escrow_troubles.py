@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Final
 
 from lives.escrow_cast import Cast, come_anew, enqueue, own_kinds
-from lives.escrow_operators import cancels, locks, will_die, works
+from lives.escrow_operators import cancels, cancels_all, locks, will_die, works
 from lives.escrow_people import restarts
 from ostiary.domain.token import TokenKind
 from ostiary.services.escrow import Wish
@@ -44,6 +44,21 @@ async def puts_off_what_it_did(cast: Cast) -> None:
     await forgets_its_report(cast)
     await puts_it_off(cast)
     await cancels(cast)
+
+
+async def is_in_doubt_and_fails_again(cast: Cast) -> None:
+    """Carried out and not told, and given up; then the next change is given up before it is fetched."""
+    await forgets_its_report(cast)
+    await cancels_all(cast)
+    wish = Wish(enrollment_id=cast.id, kind=TokenKind.ADMIN_PASSWORD)
+    if wish.kind not in own_kinds(cast):
+        return
+    house = await cast.station.house()
+    await house.escrow.change(wish, OPERATOR)
+    await forgets_its_report(cast)
+    await cancels_all(cast)
+    await house.escrow.change(wish, OPERATOR)
+    await cancels_all(cast)
 
 
 async def reports_what_nobody_wants(cast: Cast) -> None:
@@ -109,6 +124,7 @@ async def enrolls_in_between(cast: Cast) -> None:
 _TROUBLES: Final = (
     forgets_its_report,
     puts_off_what_it_did,
+    is_in_doubt_and_fails_again,
     reports_what_nobody_wants,
     is_cut_off,
     does_not_apply,

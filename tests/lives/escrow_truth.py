@@ -5,7 +5,7 @@ message that it answered with 200.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +19,7 @@ from ostiary.domain.decision import Ask, ByCertificate, Change, Snapshot
 from ostiary.domain.enrollment import Standing
 from ostiary.domain.escrow import Escrow, EscrowState
 from ostiary.domain.escrow_lifecycle import Cause
+from ostiary.domain.escrow_view import may_be_in_force
 from ostiary.domain.token import (
     DEFAULT_TENANT,
     Fingerprint,
@@ -224,6 +225,8 @@ class Oracle:
         pointed = () if escrow is None else (escrow.current, escrow.candidate)
         found = ledger.of(kind, value)
         if any(one.id in pointed or one.state in FOUND for one in found):
+            if kind in MADE_HERE:
+                _check_shown(ledger, kind, found)
             return
         if any(_is_thought_erased(one) for one in found):
             return
@@ -234,9 +237,9 @@ class Oracle:
         raise SecretLost(f"{kind}: what the device holds is buried ({state}). {told}")
 
     def _check_admin(self, ledger: Ledger, device: Device, *, is_double: bool) -> None:
-        """The account's password, if it came from us: whoever wrote the command himself knows his own."""
+        """The account's password: nobody else's hash ever reaches the Mac."""
         kind, user = TokenKind.ADMIN_PASSWORD, device.auto_admin.user
-        if user is None or user.password_hash is None or user.password_hash.iterations != 1:
+        if user is None or user.password_hash is None:
             return
         self.compared[kind.value] += 1
         found = [one for one in ledger.records[kind] if user.accepts(ledger.value(one).decode())]
@@ -244,7 +247,10 @@ class Oracle:
             raise SecretLost(f"{kind}: what the account takes is in no generation")
         escrow = ledger.escrows[kind]
         pointed = (escrow.current, escrow.candidate)
-        if is_double or any(one.id in pointed or one.state in FOUND for one in found):
+        if is_double:
+            return
+        if any(one.id in pointed or one.state in FOUND for one in found):
+            _check_shown(ledger, kind, found)
             return
         if not any(_is_thought_erased(one) for one in found):
             raise SecretLost(f"{kind}: what the account takes is buried ({escrow.state.value})")
@@ -284,6 +290,17 @@ def _is_thought_erased(record: TokenRecord) -> bool:
     """A device that waits in Setup Assistant passes for erased; only then people look into the history. (4.13)"""
     is_gone = record.state is TokenState.RETIRED and record.cause.startswith(Cause.ERASED.value)
     return is_gone and record.kind in ERASABLE
+
+
+def _check_shown(ledger: Ledger, kind: TokenKind, found: Sequence[TokenRecord]) -> None:
+    """A person who asks for the value, and for no generation by its number, is shown it among what may be in force."""
+    records = ledger.records[kind]
+    shown = may_be_in_force(ledger.escrows.get(kind), records)
+    erased_at = max((one.changed_at for one in records if _is_thought_erased(one)), default=None)
+    if not any(
+        one.id in shown or (erased_at is not None and one.changed_at <= erased_at) for one in found
+    ):
+        raise SecretLost(f"{kind}: what the device holds is not shown to whoever asks")
 
 
 def _check_settled(ledger: Ledger, kind: TokenKind, value: bytes, since: datetime) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from typing_extensions import override
 
-from escrow_world import DEVICE, NOON, UDID, escrow, sealed, shown, told
+from escrow_world import DEVICE, IDENTITY, NOON, UDID, escrow, sealed, shown, told
 from ostiary.domain import escrow_fetched, escrow_machine
 from ostiary.domain.command import CommandState, LiveCommand, Reference
 from ostiary.domain.escrow import MANNERS, Escrow, EscrowState
@@ -29,8 +29,9 @@ from ostiary.domain.escrow_booking import (
     standard_command,
 )
 from ostiary.domain.escrow_lifecycle import Cause, relationship_ended
+from ostiary.domain.escrow_view import may_be_in_force
 from ostiary.domain.ledger import SealedToken
-from ostiary.domain.token import RecordId, TokenKind, TokenState
+from ostiary.domain.token import RecordId, TokenKind, TokenRecord, TokenState
 from ostiary.formats.plist import PlistValue
 from ostiary.protocol.mdm.connect import CommandUuid, Status
 from ostiary.values import dataclass
@@ -71,8 +72,12 @@ class Mac:
         self.drawn = 0
 
     def do(self, order: Handed, how: str) -> Answer:
-        """`how`: `done`, `pretended` (acknowledged, nothing done), `silent` (no RotateResult), `failed`."""
+        """`how`: `done`, `pretended` (acknowledged, nothing done), `silent` (nothing said of it), `failed`."""
         if order.name.startswith("Verify"):
+            if how == "failed":
+                return self._fails(order)
+            if how == "silent":
+                return self._says(order)
             return self._says(order, PasswordVerified=self.value == order.current)
         if order.name == "SecurityInfo":
             return self._security(order)
@@ -147,7 +152,7 @@ class LossyWorld(RuleBasedStateMachine):
         self.mac = Mac(self.kind)
         self.outbox: Answer | None = None
         self.escrow: Escrow = escrow(self.kind)
-        self.ledger: dict[RecordId, TokenState] = {}
+        self.ledger: dict[RecordId, TokenRecord] = {}
         self.values: dict[RecordId, str] = {}
         self.queue: list[LiveCommand] = []
         self.numbers = 0
@@ -164,18 +169,35 @@ class LossyWorld(RuleBasedStateMachine):
         assert len(set(stepped)) == len(stepped), "an engine may do them in any order"
         for step in news.steps:
             assert step.record_id in self.ledger, "a step names a record that does not exist"
-            self.ledger[step.record_id] = step.state
+            self.ledger[step.record_id] = replace(
+                self.ledger[step.record_id],
+                state=step.state,
+                cause=step.cause,
+                changed_at=self.now,
+            )
         for record in news.records:
-            self.ledger.setdefault(record.id, record.state)
-            self.values[record.id] = record.digest.decode()
+            self._append(record.id, record.digest.decode(), record.state)
         for proof in news.proofs:
-            assert proof.record_id in self.ledger
+            proven = replace(self.ledger[proof.record_id], proven_at=self.now)
+            self.ledger[proof.record_id] = proven
         for one in news.escrows:
             assert one.kind is self.kind
             self.escrow = one
         for pointer in (self.escrow.current, self.escrow.candidate):
             assert pointer is None or pointer in self.ledger
         self.queue.extend(news.enqueue)
+
+    def _append(self, record_id: RecordId, value: str, state: TokenState) -> None:
+        self.values[record_id] = value
+        record = escrow_fetched.brought_record(
+            sealed(self.kind, record_id, value),
+            DEVICE,
+            IDENTITY,
+            self.now,
+            source="a change",
+            state=state,
+        )
+        self.ledger.setdefault(record_id, replace(record, generation=len(self.ledger) + 1))
 
     def _find(self, uuid: CommandUuid | None) -> LiveCommand | None:
         return next((one for one in self.queue if one.uuid == uuid), None)
@@ -198,8 +220,7 @@ class LossyWorld(RuleBasedStateMachine):
         candidate = None if clears else RecordId(f"{number:032x}")
         turn = escrow_machine.ask(self.escrow, candidate, uuid, self.now)
         if candidate is not None:
-            self.ledger[candidate] = TokenState.CANDIDATE
-            self.values[candidate] = f"value {number}"
+            self._append(candidate, f"value {number}", TokenState.CANDIDATE)
         self._store(of_turn(DEVICE, self.escrow, turn, self.now))
         self._queue_with_values(name, uuid, candidate)
 
@@ -232,7 +253,9 @@ class LossyWorld(RuleBasedStateMachine):
         command = in_turn[0]
         handed = self._filled(command)
         self._store(book_hand_out(shown(self.escrow), command, self.now))
-        sent = replace(command, state=CommandState.SENT, hand_outs=command.hand_outs + 1)
+        was_put_off = command.state is not CommandState.SENT and command.hand_outs > 0
+        hand_outs = command.hand_outs if was_put_off else command.hand_outs + 1
+        sent = replace(command, state=CommandState.SENT, hand_outs=hand_outs)
         self._move(sent)
         return handed
 
@@ -319,6 +342,16 @@ class LossyWorld(RuleBasedStateMachine):
             if uuid is not None:
                 self._close(uuid)
         self._store(lost(DEVICE, before, "no answer for long", self.now))
+
+    @precondition(lambda self: self.escrow.state is EscrowState.UNCERTAIN and self.escrow.due_at)
+    @rule()
+    def it_is_asked_again(self) -> None:
+        """A day after the device could not say. (Row 7b)"""
+        assert self.escrow.due_at is not None
+        self.now = max(self.now, self.escrow.due_at)
+        uuid = CommandUuid(f"AGAIN-{self._fresh()}")
+        again = escrow_machine.verify_again(replace(self.escrow, due_at=None), uuid, self.now)
+        self._store(of_turn(DEVICE, self.escrow, again, self.now))
 
     # What the device does -------------------------------------------------------------------------------------------
 
@@ -411,7 +444,7 @@ class LossyWorld(RuleBasedStateMachine):
         """Whether a pointer names it, or the ledger says that it may be in force."""
         records = [record for record, kept in self.values.items() if kept == value]
         pointers = (self.escrow.current, self.escrow.candidate)
-        return any(one in pointers or self.ledger[one] in KNOWN for one in records)
+        return any(one in pointers or self.ledger[one].state in KNOWN for one in records)
 
     @invariant()
     def no_value_that_the_device_may_hold_is_lost(self) -> None:
@@ -420,6 +453,14 @@ class LossyWorld(RuleBasedStateMachine):
             return
         for value in (self.mac.value, *(self.mac.waiting or ())):
             assert value is None or self._is_known(value)
+
+    @invariant()
+    def what_the_device_holds_is_shown_to_whoever_asks(self) -> None:
+        """No failure of a later change hides it. (row 9)"""
+        if self.kind in FETCHED or self.mac.value is None:
+            return
+        shown_now = may_be_in_force(self.escrow, tuple(self.ledger.values()))
+        assert self.mac.value in [self.values[one] for one in shown_now]
 
     @invariant()
     def what_is_settled_is_so(self) -> None:

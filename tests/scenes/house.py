@@ -82,13 +82,13 @@ class NothingAudited:
     """For the in-memory twin, which has no reports."""
 
     async def count_audited(
-        self, tenant: TenantId, verbs: Sequence[str], *, since: datetime, among: int
+        self, tenant: TenantId, verbs: Sequence[str], *, since: datetime
     ) -> int:
         """None."""
         assert since.tzinfo is not None
         assert tenant
         assert verbs
-        return min(0, among)
+        return 0
 
 
 @dataclass
@@ -134,7 +134,7 @@ class House:
             SecretReader(escrows, keys, self.sealer, self.clock),
             self.enrollment.return_profile,
         )
-        self.escrow = EscrowDesk(enrollments, escrows, self.sealer, keys, draws, self.clock)
+        self.escrow = EscrowDesk(enrollments, self.sealer, keys, draws, self.clock)
         self.filevault = FileVaultDesk(
             enrollments,
             escrows,
@@ -147,8 +147,11 @@ class House:
         self.escrow_watch = EscrowWatch(enrollments, escrows, self.escrow, self.clock)
         audit = getattr(self.storage, "reports", NothingAudited())
         cap = DestructiveCap(audit, lambda: self.policy, self.clock)
-        self.desk = CommandDesk(enrollments, self.escrow, self.sealer, draws, self.clock, cap)
-        self.devices = DeviceDesk(enrollments, self.clock)
+        own_profile = EnrollmentUrls(base="https://mdm.example").identifier
+        self.desk = CommandDesk(
+            enrollments, self.escrow, self.sealer, draws, self.clock, cap, own_profile
+        )
+        self.devices = DeviceDesk(enrollments, self.storage.challenges, self.clock)
 
     async def hold_topic(self, topic: str = TOPIC) -> None:
         """Hold a push certificate for a topic, as far as check-ins care."""

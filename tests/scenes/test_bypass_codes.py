@@ -8,6 +8,7 @@ import pytest
 from escrowed import escrow_values
 from ostiary.domain.bypass_codes import CodeNoLongerTold
 from ostiary.domain.escrow import EscrowState
+from ostiary.domain.escrow_booking import STRAYS
 from ostiary.domain.escrow_view import SecretView, view_secrets
 from ostiary.domain.suitability import CommandNotForThisEnrollment, CommandNotForThisPlatform
 from ostiary.domain.token import DEFAULT_TENANT, Holder, TokenKind, TokenState
@@ -254,3 +255,62 @@ async def test_no_code_can_be_read_from_the_database_without_the_master_key(hous
         for form in (held, bare, base64.b64encode(held)[:-4], held.hex().encode()):
             assert form not in found
             assert form.lower() not in found
+
+
+async def test_a_device_does_not_fill_the_ledger_with_codes_nobody_asked_for(house: House) -> None:
+    """The answer to one command can be sent again and again: what is known is no news, and a few a day are enough."""
+    phone = await house.enrolled(IPHONE)
+    await fetched(house, phone, D1)
+    uuid = await house.enqueue(phone.id, "ProfileList")
+    assert await phone.drain() == ["ProfileList"]
+    for _ in range(20):
+        await phone.report("Acknowledged", uuid, ActivationLockBypassCode=D1)
+    assert await house.generations(phone.id, CODE) == [D1.encode()]
+    for number in range(20):
+        for code in (D2, f"{number:026d}"):
+            await phone.report("Acknowledged", uuid, ActivationLockBypassCode=code)
+    first_few = [D2, *(f"{number:026d}" for number in range(STRAYS - 1))]
+    assert await house.generations(phone.id, CODE) == [code.encode() for code in (D1, *first_few)]
+    assert "activation-bypass-device-told-too-often" in await house.alerts()
+    stands = await house.stands(phone.id, CODE)
+    assert stands is not None
+    assert stands.current is not None
+    assert (await house.believed(phone.id, CODE))[0] == D1.encode()
+    house.clock.advance(days=1)
+    await phone.report("Acknowledged", uuid, ActivationLockBypassCode="of another day")
+    assert (await house.believed(phone.id, CODE))[1] == b"of another day"
+
+
+async def test_a_contested_newcomer_takes_no_room_from_the_device(house: House) -> None:
+    """The bound is each relationship's own."""
+    phone = await house.enrolled(IPHONE)
+    uuid = await house.enqueue(phone.id, "ProfileList")
+    await phone.drain()
+    newcomer = phone.with_certificate("newcomer")
+    await newcomer.authenticate()
+    await newcomer.token_update()
+    command = await newcomer.report()
+    assert command is not None
+    await newcomer.report("Acknowledged", command["CommandUUID"])
+    for number in range(20):
+        theirs = f"theirs {number}"
+        await newcomer.report(
+            "Acknowledged", command["CommandUUID"], ActivationLockBypassCode=theirs
+        )
+    assert len(await house.history(phone.id, CODE)) == STRAYS
+    await phone.report("Acknowledged", uuid, ActivationLockBypassCode=D1)
+    assert (await house.believed(phone.id, CODE)) == [D1.encode()]
+
+
+async def test_a_code_is_kept_though_the_device_enrolled_before_it_could_tell(house: House) -> None:
+    """The command belongs to a relationship that the new certificate has no part in; the code is the device's all the same."""
+    phone = await house.enrolled(IPHONE)
+    uuid = await house.change(phone.id, TokenKind.BYPASS_DEVICE)
+    await phone.report()
+    newcomer = phone.with_certificate("after a visit to the workshop")
+    await newcomer.authenticate()
+    await newcomer.token_update()
+    code = "3UM43-PUYVY-QYD1-UVCC-HEHJ-FKA4"
+    await newcomer.report("Acknowledged", uuid, ActivationLockBypassCode=code)
+    assert await house.generations(phone.id, TokenKind.BYPASS_DEVICE) == [code.encode()]
+    assert await house.believed(phone.id, TokenKind.BYPASS_DEVICE) == []

@@ -65,6 +65,25 @@ async def test_a_pin_that_was_given_is_the_one_that_is_stored(house: House) -> N
         assert (await handed_out(mac))["Command"]["PIN"] == pin
 
 
+@pytest.mark.case("DL-01")
+@pytest.mark.parametrize("name", [LOCK, "EraseDevice"])
+@pytest.mark.parametrize("given", ["654321", None])
+async def test_a_device_that_never_said_what_it_is_gets_a_pin_that_is_kept(
+    house: House, name: str, given: str | None
+) -> None:
+    """4.6, 4.7: it may be a Mac, which nobody could open without one; others ignore it."""
+    nameless = house.device(MAC)
+    await nameless.authenticate(ProductName=None, OSVersion=None)
+    await nameless.token_update()
+    await nameless.drain()
+    await house.enqueue(nameless.id, name, **({} if given is None else {"PIN": given}))
+    (kept,) = await house.believed(nameless.id, PIN)
+    command = await nameless.report()
+    assert command is not None
+    assert command["Command"] == {"RequestType": name, "PIN": kept.decode()}
+    assert given in (None, kept.decode())
+
+
 async def test_pins_are_drawn_for_each_mac_by_itself(house: House) -> None:
     """4.0.2 rule 8. One command for many Macs; three equal PINs of a million would be no chance."""
     macs = [await house.enrolled(MAC) for _ in range(3)]

@@ -2,12 +2,15 @@
 
 import re
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 
 from ostiary.domain.enqueueing import CommandUuidTaken
 from ostiary.domain.enrollment import InstalledProfile
 from ostiary.domain.erasing import WayBackMissing
+from ostiary.domain.escrow import Escrow, EscrowState
+from ostiary.domain.escrow_machine import follow_up_uuid
 from ostiary.domain.operator import EnrollmentUnknown
 from ostiary.domain.suitability import (
     AccessRightMissing,
@@ -18,13 +21,16 @@ from ostiary.domain.suitability import (
     NotAwaiting,
     NoUnlockToken,
 )
-from ostiary.domain.token import DEFAULT_TENANT, TokenKind, TokenState
+from ostiary.domain.token import DEFAULT_TENANT, Holder, TokenKind, TokenState
 from ostiary.errors import Malformed
 from ostiary.formats import plist
 from ostiary.protocol.mdm.commands import CommandWithoutRequestType, UnusableRequestType
+from ostiary.protocol.mdm.connect import CommandUuid, is_derived
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.protocol.mdm.lock_commands import UnusablePin
+from ostiary.protocol.mdm.written_commands import MisspelledRequestType
 from ostiary.services.caller import Caller, Scope, ScopeMissing
+from ostiary.services.commands import CommandUuidReserved
 from ostiary.services.reply import Reply
 from scenes.house import (
     ALL_F,
@@ -196,13 +202,14 @@ async def test_a_broken_raw_command_is_queued_for_nobody(
 async def test_what_a_mac_cannot_do_is_not_queued(house: House) -> None:
     """escrowed-secrets.md 4.4, 4.8: an Intel Mac, and one that does not wait."""
     intel, mac = await house.enrolled(CATALINA), await house.enrolled(MAC)
-    for target, request_type, error in (
-        (intel, "SetRecoveryLock", CommandNotForThisMac),
-        (mac, "SetFirmwarePassword", CommandNotForThisMac),
-        (mac, "AccountConfiguration", NotAwaiting),
+    lock = {"NewPassword": "an old horse battery"}
+    for target, request_type, keys, error in (
+        (intel, "SetRecoveryLock", lock, CommandNotForThisMac),
+        (mac, "SetFirmwarePassword", lock, CommandNotForThisMac),
+        (mac, "AccountConfiguration", {}, NotAwaiting),
     ):
         with pytest.raises(error):
-            await house.enqueue(target.id, request_type)
+            await house.enqueue(target.id, request_type, **keys)
         assert request_type not in dict(await house.queue(target.id))
 
 
@@ -230,12 +237,13 @@ async def test_a_request_type_is_letters_alone(house: House, spelling: str) -> N
 
 
 async def test_a_destructive_command_is_one_however_it_is_written(house: House) -> None:
-    """design.md 5."""
+    """design.md 5: a right name in wrong capitals is queued for nobody, and said to be one."""
     phone = await house.enrolled(IPHONE)
     clerk = Caller(name="clerk", tenant=DEFAULT_TENANT, scopes=frozenset({Scope.COMMANDS}))
-    raw = plist.encode({"Command": {"RequestType": "erasedevice"}})
-    with pytest.raises(ScopeMissing):
-        await house.desk.enqueue_raw([EnrollmentId(phone.id)], raw, clerk, pushes=True)
+    for name, refusal in (("EraseDevice", ScopeMissing), ("erasedevice", MisspelledRequestType)):
+        raw = plist.encode({"Command": {"RequestType": name}})
+        with pytest.raises(refusal):
+            await house.desk.enqueue_raw([EnrollmentId(phone.id)], raw, clerk, pushes=True)
 
 
 @pytest.mark.case("DL-01")
@@ -277,3 +285,48 @@ async def test_a_lock_that_is_handed_out_again_carries_the_same_pin(house: House
     assert first is not None
     assert first["Command"]["PIN"] == "123456"
     assert await mac.report() == first
+
+
+async def test_nobody_chooses_a_command_uuid_that_a_follow_up_of_ours_will_have(
+    house: House,
+) -> None:
+    """A report is always booked (3.4): its follow-up must not find its name taken by whoever may queue commands."""
+    mac = await house.enrolled(MAC)
+    held = Escrow(
+        tenant=DEFAULT_TENANT,
+        holder=Holder(mac.id),
+        kind=TokenKind.RECOVERY_LOCK,
+        state=EscrowState.SETTLED,
+        since=house.clock.now(),
+    )
+    taken = follow_up_uuid(held, CommandUuid("A1"), "look")
+    for spelling in (taken, taken.lower(), f"{{{taken}}}", taken.replace("-", "")):
+        body = plist.encode({"Command": {"RequestType": "ProfileList"}, "CommandUUID": spelling})
+        with pytest.raises(CommandUuidReserved):
+            await house.desk.enqueue_raw([EnrollmentId(mac.id)], body, OPERATOR, pushes=False)
+        with pytest.raises(CommandUuidReserved):
+            await house.desk.rehearse(
+                [EnrollmentId(mac.id)],
+                {"RequestType": "ProfileList"},
+                OPERATOR,
+                uuid=CommandUuid(spelling),
+            )
+    for free in ("A1", str(uuid4()), "profile list of Monday"):
+        body = plist.encode({"Command": {"RequestType": "ProfileList"}, "CommandUUID": free})
+        done = await house.desk.enqueue_raw([EnrollmentId(mac.id)], body, OPERATOR, pushes=False)
+        assert list(done.refused.values()) == [None]
+
+
+async def test_whatever_is_queued_while_a_mac_enrolls_has_a_name_that_nobody_may_choose(
+    house: House,
+) -> None:
+    """First commands and the administrator's account are named after records that callers may come to know."""
+    house.set_policy(admin_account="admin")
+    mac = house.device(MAC)
+    await mac.authenticate()
+    await mac.token_update(AwaitingConfiguration=True)
+    lines = await house.storage.reports.list_commands(
+        DEFAULT_TENANT, EnrollmentId(mac.id), live_only=True, limit=50
+    )
+    assert "AccountConfiguration" in {line.request_type for line in lines}
+    assert all(is_derived(CommandUuid(line.uuid)) for line in lines)

@@ -7,11 +7,11 @@ import pytest
 
 from fuzz.envelopes import openssl_envelope
 from ostiary.domain.escrow import EscrowState
+from ostiary.domain.escrow_orders import RecoveryKeyNotHeld
 from ostiary.domain.token import DEFAULT_TENANT, Holder, TokenKind, TokenState
 from ostiary.errors import OstiaryError
 from ostiary.protocol.mdm.filevault_profile import FileVaultOptions
 from ostiary.protocol.mdm.identity import EnrollmentId
-from ostiary.services.escrow import RecoveryKeyNotHeld
 from scenes.house import IPHONE, MAC, OPERATOR, Device, House
 
 KEY = TokenKind.FILEVAULT_KEY

@@ -1,12 +1,16 @@
 """Lights-out management: a Mac is switched by another one, and what failed is told by its line. (4.11)"""
 
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from ostiary.domain.destructive_cap import TooManyDestructive
 from ostiary.domain.token import DEFAULT_TENANT
+from ostiary.formats import plist
 from ostiary.protocol.mdm.identity import EnrollmentId
-from ostiary.protocol.mdm.lights_out import LightsOutSetupUnknown, Switch
+from ostiary.protocol.mdm.lights_out import LightsOutSetupUnknown, Switch, SwitchedByHand
 from ostiary.services.lights_out import LightsOutDesk, Switching
 from scenes.house import MAC, OPERATOR, Device, House
 
@@ -18,14 +22,19 @@ TOLD = {
 }
 
 
-async def switch(house: House, controller: Device, *targets: Device) -> None:
+async def switch(
+    house: House, controller: Device, *targets: Device, confirmed: int | None = None
+) -> None:
     """As `ostiary lights-out CONTROLLER reset TARGET=NAME…` asks."""
     desk = LightsOutDesk(house.storage.enrollments, house.desk, house.clock)
     names = {
         EnrollmentId(mac.id): f"mac-{number}.lom.example.org" for number, mac in enumerate(targets)
     }
     wish = Switching(
-        controller=EnrollmentId(controller.id), switch=Switch.RESET, dns_name_by_target=names
+        controller=EnrollmentId(controller.id),
+        switch=Switch.RESET,
+        dns_name_by_target=names,
+        confirmed=confirmed,
     )
     await desk.switch(wish, OPERATOR)
 
@@ -96,3 +105,44 @@ async def test_nothing_is_told_where_all_were_switched(house: House) -> None:
     ]
     await controller.report("Acknowledged", command["CommandUUID"], ResponseList=answers)
     assert "lights-out-failed" not in await house.alerts()
+
+
+async def test_the_cap_counts_each_mac_that_is_switched(house: House) -> None:
+    """One command to one controller may put a whole hall out: its targets count, within the hour too."""
+    house.set_policy(most_destructive_an_hour=3)
+    controller, *targets = [await house.enrolled(MAC) for _ in range(5)]
+    for mac in targets:
+        await told_where_it_listens(house, mac)
+    with pytest.raises(TooManyDestructive, match="devices=4"):
+        await switch(house, controller, *targets)
+    assert await controller.report() is None
+    await switch(house, controller, *targets[:2])
+    with pytest.raises(TooManyDestructive, match="devices=2, queued_within_the_hour=2"):
+        await switch(house, controller, *targets[2:])
+    await house.enqueue(targets[0].id, "DeviceLock")
+    with pytest.raises(TooManyDestructive, match="queued_within_the_hour=3"):
+        await house.enqueue(targets[1].id, "DeviceLock")
+    await switch(house, controller, *targets, confirmed=4)
+
+
+async def test_every_mac_that_is_switched_stands_in_the_audit(house: House) -> None:
+    controller, mac = await house.enrolled(MAC), await house.enrolled(MAC)
+    await told_where_it_listens(house, mac)
+    await switch(house, controller, mac)
+    with closing(sqlite3.connect(house.path)) as connection:
+        found = connection.execute("SELECT actor, subject FROM audit WHERE verb = 'lights-out'")
+        assert found.fetchall() == [("operator", mac.id)]
+
+
+@pytest.mark.case("LO-01")
+async def test_a_property_list_switches_nobody(house: House) -> None:
+    """4.11: where a Mac listens is what it told, not what somebody wrote; a dry run says so as well."""
+    controller = await house.enrolled(MAC)
+    request = {"DeviceRequestType": "PowerOFF", "DeviceDNSName": "mac.example", **TOLD}
+    command = {"RequestType": SWITCH, "RequestList": [request] * 500}
+    ids = [EnrollmentId(controller.id)]
+    body = plist.encode({"Command": command})
+    with pytest.raises(SwitchedByHand, match="property list"):
+        await house.desk.enqueue_raw(ids, body, OPERATOR, pushes=True)
+    assert isinstance((await house.desk.rehearse(ids, command, OPERATOR)).refused, SwitchedByHand)
+    assert await controller.report() is None

@@ -7,10 +7,15 @@ import pytest
 
 from ostiary.domain.decision import Ask, Change, Snapshot
 from ostiary.domain.destructive_cap import AnotherNumberConfirmed, TooManyDestructive
+from ostiary.domain.enqueueing import CommandUuidTaken
+from ostiary.domain.escrow_machine import SetUnderWay
+from ostiary.domain.escrow_orders import RecoveryKeyNotHeld
 from ostiary.domain.operator import EnrollmentUnknown
 from ostiary.domain.suitability import CommandNotForThisChannel, NoUnlockToken
 from ostiary.domain.token import DEFAULT_TENANT, TokenKind
 from ostiary.ports.storage import AnswerT
+from ostiary.protocol.mdm.commands import Command
+from ostiary.protocol.mdm.connect import CommandUuid
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.services.caller import Caller, Scope, ScopeMissing
 from ostiary.services.commands import Enqueued
@@ -45,7 +50,7 @@ async def test_the_cap_counts_what_was_queued_within_the_hour(house: House) -> N
     await _erase(house, phones[:2])
     await house.enqueue(phones[2].id, "DeviceLock")
     with pytest.raises(TooManyDestructive, match="queued_within_the_hour=3"):
-        await house.enqueue(phones[3].id, "devicelock")
+        await house.enqueue(phones[3].id, "DeviceLock")
     await house.enqueue(phones[3].id, "DeviceInformation")
     house.clock.advance(minutes=61)
     await _erase(house, phones[3:])
@@ -209,3 +214,113 @@ async def test_ordinary_commands_are_not_looked_at_again(
     asked.clear()
     assert await doomed.report() is not None
     assert [ask.facts for ask in asked] == [False, True], "and a destructive one is, once"
+
+
+OWN_PROFILE = "example.mdm.ostiary.enrollment"
+
+
+@pytest.mark.parametrize("spelling", [OWN_PROFILE, OWN_PROFILE.upper(), f" {OWN_PROFILE}\n"])
+async def test_to_remove_the_enrollment_profile_is_destructive(house: House, spelling: str) -> None:
+    """Whoever takes it off takes the device out of management: its own scope, the cap, a dry run."""
+    house.set_policy(most_destructive_an_hour=1)
+    phones = await _phones(house, 2)
+    ids, command = (
+        [EnrollmentId(phone.id) for phone in phones],
+        {
+            "RequestType": "RemoveProfile",
+            "Identifier": spelling,
+        },
+    )
+    clerk = Caller(name="clerk", tenant=DEFAULT_TENANT, scopes=frozenset({Scope.COMMANDS}))
+    with pytest.raises(ScopeMissing):
+        await house.desk.enqueue(ids[:1], command, clerk)
+    with pytest.raises(TooManyDestructive):
+        await house.desk.enqueue(ids, command, OPERATOR)
+    assert isinstance(
+        (await house.desk.rehearse(ids, command, OPERATOR)).refused, TooManyDestructive
+    )
+    await house.desk.enqueue(ids[:1], command, OPERATOR)
+    with pytest.raises(TooManyDestructive, match="queued_within_the_hour=1"):
+        await house.desk.enqueue(ids[1:], command, OPERATOR)
+    assert (await phones[0].report() or {})["Command"] == command
+    assert await phones[1].report() is None
+
+
+async def test_the_enrollment_profile_is_not_taken_off_while_the_enrollment_is_contested(
+    house: House,
+) -> None:
+    """The last look, as at an erase."""
+    (phone,) = await _phones(house, 1)
+    await house.enqueue(phone.id, "RemoveProfile", Identifier=OWN_PROFILE)
+    await phone.with_certificate("a certificate that proved nothing").authenticate()
+    assert await phone.report() is None
+    assert ("RemoveProfile", "cancelled") in await house.queue(phone.id)
+    assert "destructive-withheld" in await house.alerts()
+
+
+async def test_to_remove_any_other_profile_is_ordinary(house: House) -> None:
+    house.set_policy(most_destructive_an_hour=0)
+    (phone,) = await _phones(house, 1)
+    clerk = Caller(name="clerk", tenant=DEFAULT_TENANT, scopes=frozenset({Scope.COMMANDS}))
+    command = {"RequestType": "RemoveProfile", "Identifier": f"{OWN_PROFILE}.wifi"}
+    done = await house.desk.enqueue([EnrollmentId(phone.id)], command, clerk)
+    assert set(done.refused.values()) == {None}
+    assert await phone.report() is not None
+
+
+async def test_a_dry_run_says_of_commands_that_draw_secrets_what_the_real_thing_says(
+    house: House,
+) -> None:
+    """A rotation without a key to unlock with, a change while one is under way, and both where nothing is against it."""
+    mac = house.device(MAC)
+    await mac.authenticate()
+    await mac.token_update(AwaitingConfiguration=True)
+    ids = [EnrollmentId(mac.id)]
+    rotate: Command = {"RequestType": "RotateFileVaultKey", "KeyType": "personal"}
+    account: Command = {
+        "RequestType": "AccountConfiguration",
+        "AutoSetupAdminAccounts": [{"shortName": "admin"}],
+    }
+    unlocked: Command = rotate | {"FileVaultUnlock": {"Password": "a user's"}}
+    for command, refusal in (
+        (rotate, RecoveryKeyNotHeld),
+        (account, None),
+        (account, SetUnderWay),
+        (unlocked, None),
+        (unlocked, SetUnderWay),
+    ):
+        tried = (await house.desk.rehearse(ids, command, OPERATOR)).targets[ids[0]].refused
+        done = (await house.desk.enqueue(ids, command, OPERATOR)).refused[ids[0]]
+        for answer in (tried, done):
+            assert answer is None if refusal is None else isinstance(answer, refusal)
+    assert len(await house.history(mac.id, TokenKind.ADMIN_PASSWORD)) == 1
+
+
+async def test_a_rotation_under_a_name_that_is_taken_is_refused_as_its_dry_run_says(
+    house: House,
+) -> None:
+    mac = await house.enrolled(MAC)
+    ids, taken = [EnrollmentId(mac.id)], CommandUuid(await house.enqueue(mac.id, "SecurityInfo"))
+    rotate: Command = {
+        "RequestType": "RotateFileVaultKey",
+        "FileVaultUnlock": {"Password": "a user's"},
+    }
+    tried = (await house.desk.rehearse(ids, rotate, OPERATOR, uuid=taken)).targets[ids[0]].refused
+    done = (await house.desk.enqueue(ids, rotate, OPERATOR, uuid=taken)).refused[ids[0]]
+    assert isinstance(tried, CommandUuidTaken)
+    assert isinstance(done, CommandUuidTaken)
+
+
+async def test_a_rotation_wakes_nobody_who_is_not_to_be_woken(house: House) -> None:
+    """`nopush` holds for each command."""
+    macs = [await house.enrolled(MAC) for _ in range(2)]
+    command: Command = {
+        "RequestType": "RotateFileVaultKey",
+        "KeyType": "personal",
+        "FileVaultUnlock": {"Password": "a user's"},
+    }
+    for mac, pushes in zip(macs, (False, True), strict=True):
+        ids = [EnrollmentId(mac.id)]
+        done = await house.desk.enqueue(ids, command, OPERATOR, pushes=pushes)
+        assert done.refused == {ids[0]: None}
+    assert await house.due(timedelta(hours=1)) == [macs[1].id]

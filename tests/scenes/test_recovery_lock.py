@@ -1,5 +1,6 @@
 """Recovery Locks: committed before they leave, believed only once the Mac says so, never forgotten. (4.0.3, 4.4)"""
 
+import json
 from typing import Any
 
 import pytest
@@ -8,7 +9,8 @@ from escrowed import escrow_values
 from ostiary.domain.escrow import EscrowState
 from ostiary.domain.escrow_machine import SetUnderWay
 from ostiary.domain.suitability import StillAwaiting
-from ostiary.domain.token import TokenKind, TokenState
+from ostiary.domain.token import DEFAULT_TENANT, TokenKind, TokenState
+from ostiary.protocol.mdm.identity import EnrollmentId
 from scenes.house import INTEL_MAC, MAC, Device, House
 
 LOCK = TokenKind.RECOVERY_LOCK
@@ -180,7 +182,10 @@ async def test_a_mac_that_says_after_a_new_enrollment_that_it_has_no_lock_is_bel
     await mac.authenticate()
     await mac.token_update()
     assert await house.believed(mac.id, LOCK) == [first.encode()], "kept until the Mac was asked"
-    await mac.work_off(SecurityInfo={"SecurityInfo": {"IsRecoveryLockEnabled": False}})
+    await mac.work_off(
+        VerifyRecoveryLock={"PasswordVerified": False},
+        SecurityInfo={"SecurityInfo": {"IsRecoveryLockEnabled": False}},
+    )
     assert await house.believed(mac.id, LOCK) == []
 
 
@@ -223,3 +228,38 @@ async def test_a_lock_can_be_cleared(house: House) -> None:
     assert await house.believed(mac.id, LOCK) == [first.encode()], "until the Mac was asked"
     await answered(mac, await next_command(mac, VERIFY), PasswordVerified=False)
     assert await house.believed(mac.id, LOCK) == []
+
+
+@pytest.mark.case("ST-02")
+@pytest.mark.parametrize("refused", [SET, VERIFY])
+async def test_a_mac_that_quotes_the_password_in_its_refusal_is_kept_by_its_codes_alone(
+    house: House, refused: str
+) -> None:
+    """users.md 5.2 rule 4: the device's own words may hold what the command carried."""
+    mac = await house.enrolled(MAC)
+    await locked(house, mac)
+    await house.change(mac.id, LOCK)
+    command = await next_command(mac, SET)
+    if refused == VERIFY:
+        await answered(mac, command)
+        command = await next_command(mac, VERIFY)
+    password = command["Command"].get("Password") or command["Command"]["NewPassword"]
+    link = {
+        "ErrorCode": 70, "ErrorDomain": "MDMErrorDomain\n" + "x" * 500,
+        "LocalizedDescription": f"{password} geht nicht", "USEnglishDescription": f"Not {password}",
+    }  # fmt: skip
+    await mac.report("Error", command["CommandUUID"], ErrorChain=[link], Said=password)
+    stands = await house.stands(mac.id, LOCK)
+    assert stands is not None
+    lines = await house.storage.reports.list_commands(
+        DEFAULT_TENANT, EnrollmentId(mac.id), live_only=False, limit=50
+    )
+    (line,) = [one for one in lines if one.uuid == command["CommandUUID"]]
+    assert line.result is not None
+    kept = json.loads(line.result)
+    assert kept["Status"] == "Error"
+    assert kept["ErrorChain"] == [{"ErrorCode": 70, "ErrorDomain": "MDMErrorDomain" + "x" * 86}]
+    told = await house.storage.reports.list_alerts(DEFAULT_TENANT, limit=50)
+    written = f"{stands.trouble} {[one.result for one in lines]} {[one.alert for one in told]}"
+    assert password not in written
+    assert "70" in written

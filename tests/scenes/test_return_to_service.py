@@ -11,8 +11,9 @@ from ostiary.domain.erasing import NoBootstrapToken
 from ostiary.domain.erasure import Erasure
 from ostiary.domain.invitation import Challenge
 from ostiary.domain.pairing import CertificateNotPaired, EnrollmentIsOut
-from ostiary.domain.token import TokenKind
+from ostiary.domain.token import DEFAULT_TENANT, TokenKind
 from ostiary.formats import plist
+from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.secret import Secret
 from ostiary.services.erasures import find_erasure
 from ostiary.services.reply import Media, Reply
@@ -283,3 +284,30 @@ async def test_another_erase_in_the_queue_hides_nothing(house: House) -> None:
     assert await _erasure(house, ipad) is Erasure.MAYBE
     await house.cancel(ipad.id, second)
     assert await _erasure(house, ipad) is Erasure.MAYBE
+
+
+async def test_of_the_credentials_that_a_device_was_told_only_the_last_can_be_used(
+    house: House,
+) -> None:
+    """Each message mints one: they must not pile up beside each other."""
+    phone = await house.enrolled(NEW_IPHONE)
+    profiles = [(await _asks(phone))["MDMProfileData"] for _ in range(4)]
+    made = [await _credential_in(house, profile) for profile in profiles]
+    now = house.clock.now()
+    assert [one.valid_until > now for one in made] == [False, False, False, True]
+
+
+async def test_a_device_that_is_let_go_does_not_come_back_by_what_it_was_given(
+    house: House,
+) -> None:
+    """Released, it could else enroll as one that proved itself."""
+    phone, other = await house.enrolled(NEW_IPHONE), await house.enrolled(NEW_IPHONE)
+    profile, others = (
+        (await _asks(phone))["MDMProfileData"],
+        (await _asks(other))["MDMProfileData"],
+    )
+    await house.devices.release(
+        DEFAULT_TENANT, EnrollmentId(phone.id), actor="operator", reason="stolen"
+    )
+    assert (await _credential_in(house, profile)).valid_until <= house.clock.now()
+    assert (await _credential_in(house, others)).valid_until > house.clock.now()

@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from escrowed import escrow_values
+from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.escrow import Escrow, EscrowState
 from ostiary.domain.operator import EnrollmentUnknown, NotADevice
 from ostiary.domain.token import DEFAULT_TENANT, Holder, TokenKind
@@ -26,6 +27,8 @@ from ostiary.services.reveal import (
     Revealed,
     RevealService,
 )
+from ostiary.services.secrets_desk import SecretsDesk
+from ostiary.web.secret_lines import revealed_line
 from scenes.house import MAC, OPERATOR, Device, House
 
 LOCK = TokenKind.RECOVERY_LOCK
@@ -336,3 +339,112 @@ async def test_a_revealed_value_is_in_no_log_line_and_nowhere_on_the_disk(house:
         for form in (value, value.hex().encode()):
             assert form not in said
             assert form not in files
+
+
+async def newcomer_tells(mac: Device, code: str) -> Device:
+    """Another of our certificates claims the Mac, and tells a bypass code and an envelope of its own."""
+    newcomer = mac.with_certificate(f"newcomer who says {code}")
+    await newcomer.authenticate()
+    await newcomer.token_update()
+    await newcomer.work_off(
+        ActivationLockBypassCode={"ActivationLockBypassCode": code},
+        SecurityInfo={
+            "SecurityInfo": {"FDE_PersonalRecoveryKeyCMS": b"not for us, " + code.encode()},
+            "ActivationLockBypassCode": code,
+        },
+    )
+    return newcomer
+
+
+@pytest.mark.parametrize("kind", [TokenKind.BYPASS_DEVICE, TokenKind.FILEVAULT_ENVELOPE])
+async def test_what_a_contested_newcomer_tells_is_never_the_value_in_force(
+    house: House, kind: TokenKind
+) -> None:
+    """Neither while the contest lasts nor after he lost it: kept, and shown by its number alone, as contested. (2.3)"""
+    mac = await house.enrolled(MAC)
+    await newcomer_tells(mac, "EVIL-1")
+    for _ in range(2):
+        with pytest.raises(NothingHeld):
+            await reveal(house, mac, kind)
+        (view,) = [
+            one
+            for one in (await desk(house).secrets_of(DEFAULT_TENANT, mac.id)).secrets
+            if one.kind is kind
+        ]
+        assert view.current is None
+        assert any("Another certificate" in note for note in view.notes)
+        told = await reveal(house, mac, kind, generation=1)
+        assert [one.role for one in told.shown] == ["contested"]
+        assert told.is_uncertain
+        assert str(revealed_line(told)["sentence"]).startswith("Another certificate")
+        if "contested" in {row.standing for row in await rows(house, mac)}:
+            await house.devices.keep_certificate(
+                DEFAULT_TENANT, EnrollmentId(mac.id), actor="operator", reason="a scene"
+            )
+    assert {row.standing for row in await rows(house, mac)} == {"current", "ended"}
+
+
+@pytest.mark.parametrize("kind", [TokenKind.BYPASS_DEVICE, TokenKind.FILEVAULT_ENVELOPE])
+async def test_a_newcomer_who_is_accepted_is_believed(house: House, kind: TokenKind) -> None:
+    """What he told while he was contested is the value in force as soon as the contest is settled for him."""
+    mac = await house.enrolled(MAC)
+    await newcomer_tells(mac, "TRUE-1")
+    await house.devices.accept_certificate(
+        DEFAULT_TENANT, EnrollmentId(mac.id), None, actor="operator", reason="a scene"
+    )
+    told = await reveal(house, mac, kind)
+    assert [one.role for one in told.shown] == ["current"]
+    assert b"TRUE-1" in told.shown[0].value.reveal()
+    assert not told.is_uncertain
+
+
+async def test_an_accepted_newcomer_is_asked_once_more_for_the_key_of_its_disk(
+    house: House,
+) -> None:
+    """What it told before was kept aside, and another value is in force here: its own word settles which one is."""
+    mac = await house.enrolled(MAC)
+    await held(house, mac, [N1], TokenKind.FILEVAULT_ENVELOPE)
+    newcomer = await newcomer_tells(mac, "TRUE-1")
+    assert [
+        one.value.reveal() for one in (await reveal(house, mac, TokenKind.FILEVAULT_ENVELOPE)).shown
+    ] == [N1]
+    await house.devices.accept_certificate(
+        DEFAULT_TENANT, EnrollmentId(mac.id), None, actor="operator", reason="a scene"
+    )
+    told = {"SecurityInfo": {"FDE_PersonalRecoveryKeyCMS": b"not for us, TRUE-1"}}
+    assert await newcomer.work_off(SecurityInfo=told) == ["SecurityInfo"]
+    shown = (await reveal(house, mac, TokenKind.FILEVAULT_ENVELOPE)).shown
+    assert [(one.role, one.value.reveal()) for one in shown] == [("current", b"not for us, TRUE-1")]
+
+
+async def test_a_newcomer_who_wins_by_silence_is_asked_in_the_same_session(house: House) -> None:
+    """The change that settles the contest and the report that brings it about are one."""
+    mac = await house.enrolled(MAC)
+    await held(house, mac, [N1], TokenKind.FILEVAULT_ENVELOPE)
+    newcomer = await newcomer_tells(mac, "TRUE-1")
+    await mac.send("CheckOut")
+    assert "SecurityInfo" in await newcomer.work_off()
+
+
+async def test_a_newcomer_out_of_setup_assistant_that_wins_was_erased(house: House) -> None:
+    """4.13 column D: what belonged to the disk and the accounts before goes to history."""
+    mac = await house.enrolled(MAC)
+    await held(house, mac, [N1], TokenKind.ADMIN_PASSWORD)
+    erased = mac.with_certificate("after the erase")
+    await erased.authenticate()
+    await erased.token_update(AwaitingConfiguration=True)
+    await house.devices.accept_certificate(
+        DEFAULT_TENANT, EnrollmentId(mac.id), None, actor="operator", reason="a scene"
+    )
+    with pytest.raises(NothingHeld):
+        await reveal(house, mac, TokenKind.ADMIN_PASSWORD)
+    (old,) = (await reveal(house, mac, TokenKind.ADMIN_PASSWORD, generation=1)).shown
+    assert (old.role, old.word) == ("earlier", "retired")
+
+
+async def rows(house: House, mac: Device) -> Sequence[Enrollment]:
+    return await house.storage.reports.find_enrollments(DEFAULT_TENANT, EnrollmentId(mac.id))
+
+
+def desk(house: House) -> SecretsDesk:
+    return SecretsDesk(house.storage.reports, house.storage.escrows, house.clock)

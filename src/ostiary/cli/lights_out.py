@@ -27,7 +27,8 @@ def lights_out(
     confirm: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Beyond the hourly cap on destructive commands: how many Macs are switched."
+            metavar="N",
+            help="Beyond the hourly cap on destructive commands: how many Macs are switched.",
         ),
     ] = None,
     output: Annotated[Form, OUTPUT] = Form.TABLE,

@@ -177,7 +177,9 @@ def _say_what_follows(found: Line) -> None:
     say(f"{found['id']}: generation {told} of {found['kind']} is marked as shown to you.")
     if found["rotation_due"]:
         say(f"It will be replaced from {found['rotation_due']} on.")
-    elif found["rotates"] and any(one["role"] != "earlier" for one in found["values"]):
+    elif found["rotates"] and any(
+        one["role"] in ("current", "candidate") for one in found["values"]
+    ):
         say(
             "Nothing replaces it by itself now: a change of it is open, or the device is not enrolled. Afterwards: "
             f"ostiary token rotate {found['id']} {found['kind']}"

@@ -147,6 +147,30 @@ def secret_uncertain(device: Enrollment, escrow: Escrow) -> Alert:
     )
 
 
+def secret_told_too_often(device: Enrollment, kind: TokenKind) -> Alert:
+    """Another value, and another, with answers to commands that have ended: no device makes so many in a day."""
+    return Alert(
+        tenant=device.tenant,
+        subject=device.id,
+        kind=f"{kind}-told-too-often",
+        sentence=f"The device says too many different values of its {kind}, with answers to commands that ended long ago. "
+        "Those in force, the ones in doubt and the first few of a day are kept, the others are not. Find out who holds "
+        f"the device's certificate; `ostiary token escrow {device.id} --all` lists what came.",
+    )
+
+
+def answer_before_hand_out(device: Enrollment, request_type: str) -> Alert:
+    """A report about a command with a secret that was never handed out. (escrowed-secrets.md 4.0.3 row 10)"""
+    return Alert(
+        tenant=device.tenant,
+        subject=device.id,
+        kind="answer-before-hand-out",
+        sentence=f"The device answered a {request_type} that was never handed to it. Nothing was decided by that, and the "
+        "command stays in line. After a backup was restored this may be the answer to a command that the backup does "
+        "not know as sent: look at the secret with `ostiary token escrow`. Else something is wrong with the device.",
+    )
+
+
 def envelope_unreadable(device: Enrollment) -> Alert:
     """A FileVault recovery key came that no key of ours opens. (FV-03)"""
     return Alert(

@@ -3,6 +3,7 @@
 from ostiary.domain.command import LiveCommand, Reference
 from ostiary.domain.token import RecordId, TokenRecord
 from ostiary.errors import OstiaryError
+from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.values import dataclass
 
 
@@ -46,6 +47,8 @@ class EscrowedToken:
     """The bootstrap token that is held, or None: a dict with a zero-length value goes out. (BT-01)"""
 
     record: TokenRecord | None
+    device_id: EnrollmentId
+    """Whose it is."""
 
 
 @dataclass(frozen=True, slots=True)

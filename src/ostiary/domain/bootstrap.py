@@ -93,7 +93,7 @@ def apply_get(
     held = seen.token if device.bootstrap is not None else None
     return Change(
         at=now,
-        answer=EscrowedToken(held),
+        answer=EscrowedToken(held, device.id),
         rows=(base,) if base is not device else (),
         proofs=_use(held, now),
         alerts=_unexpected(seen, device, reads_today, now) if held is not None else (),

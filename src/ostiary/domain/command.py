@@ -70,6 +70,7 @@ class LiveCommand:
     sequence: int = 0
     sent_at: datetime | None = None
     hand_outs: int = 0
+    """How often it went out. Again after NotNow is the same time, so all but the last were never answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

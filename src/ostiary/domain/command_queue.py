@@ -20,6 +20,7 @@ from ostiary.domain.command import (
 )
 from ostiary.domain.decision import Alert, Change, CommandMove, Snapshot, Wake
 from ostiary.domain.enrollment import Enrollment
+from ostiary.domain.escrow import kind_set_by, kind_verified_by
 from ostiary.domain.escrow_booking import (
     Told,
     book_cancelled,
@@ -41,17 +42,21 @@ from ostiary.domain.token import (
     RecordId,
     TokenPointer,
     TokenProof,
+    TokenRecord,
     TokenState,
     TokenStep,
 )
 from ostiary.domain.user_login import require_session
 from ostiary.domain.visitor import DeviceIdentity
+from ostiary.errors import Conflicting
 from ostiary.protocol.mdm.connect import ConnectReport, Status
 from ostiary.protocol.mdm.device_information import (
     decode_device_information,
     learn,
     learn_hardware,
 )
+from ostiary.protocol.mdm.nature import Kind, nature_of
+from ostiary.protocol.mdm.redaction import render_guarded_result
 from ostiary.values import dataclass
 
 ReportAnswer = Accepted | Declined | Goodbye | HandOut
@@ -72,9 +77,15 @@ class Report:
     """Secrets that the report carries, sealed."""
     sheet: tuple[SheetName, Mapping[str, Fact]] | None
     """What the device reports of itself, where this report is one that tells."""
+    kept: tuple[TokenRecord, ...] | None = None
+    """Once it is known that secrets came with an ended command: what is kept of their kinds."""
     look: Look | None = None
     """Once it is known that a destructive command is about to leave."""
     now: datetime
+
+
+class StrayNotLookedAt(Conflicting):
+    """Secrets came with a command that has ended, and what is kept of them already is not known yet."""
 
 
 def apply_report(seen: Snapshot, report: Report) -> Change[ReportAnswer]:
@@ -86,6 +97,7 @@ def apply_report(seen: Snapshot, report: Report) -> Change[ReportAnswer]:
     Raises:
         CertificateNotPaired, CertificateSuperseded: never answered 401.
         TargetNotLookedAt: ask again with a look.
+        StrayNotLookedAt: ask again with what is kept.
     """
     message, now = report.message, report.now
     device = require_paired(seen, report.identity, message.channel)
@@ -133,9 +145,15 @@ def _booking_secrets(
         message=report.message, identity=report.identity, brought=report.brought, now=report.now
     )
     command = seen.reported
-    if command is None:
-        stray = report.brought and seen.reported_is_closed
-        return book_stray(seen, device, told).into(booked) if stray else booked
+    if command is None or _never_left(command):
+        if command is not None:
+            told_early = alerts.answer_before_hand_out(device, command.request_type)
+            booked = replace(booked, alerts=(*booked.alerts, told_early))
+        if not report.brought:
+            return booked
+        if report.kept is None:
+            raise StrayNotLookedAt
+        return book_stray(seen, device, told, report.kept).into(booked)
     if seen.escrows or report.brought or report.sheet is not None:
         booked = book_report(seen, device, command, told).into(booked)
     if report.sheet is None or report.message.status is not Status.ACKNOWLEDGED:
@@ -157,7 +175,7 @@ def _book(seen: Snapshot, channel: Enrollment, report: Report) -> Change[ReportA
     if message.status is Status.IDLE:
         return replace(nothing, lift_deferred=channel.key) if seen.has_deferred else nothing
     command = seen.reported
-    if command is None:
+    if command is None or _never_left(command):
         return nothing
     if message.status is Status.NOT_NOW:
         moved = CommandMove(
@@ -170,6 +188,16 @@ def _book(seen: Snapshot, channel: Enrollment, report: Report) -> Change[ReportA
     if message.status is Status.ACKNOWLEDGED:
         return _done(nothing, channel, command, report)
     return _failed(nothing, channel, command, report)
+
+
+def _never_left(command: LiveCommand) -> bool:
+    """A command with a secret that no device can have seen, as hand-outs are stored before they leave.
+
+    What is said of it decides nothing: it stays in line. (row 10)
+    """
+    name = command.request_type
+    carries = kind_set_by(name) is not None or kind_verified_by(name) is not None
+    return carries and command.hand_outs == 0
 
 
 def _done(
@@ -238,9 +266,18 @@ def _close(command: LiveCommand, state: CommandState, report: Report) -> ClosedC
         queued_at=command.queued_at,
         closed_at=report.now,
         source=command.source,
-        result=report.result,
+        result=_kept_result(command, report),
         hand_outs=command.hand_outs,
     )
+
+
+def _kept_result(command: LiveCommand, report: Report) -> str:
+    """What is kept of the answer: of one to a command with a secret, no words that may quote it. (ST-02)"""
+    name = command.request_type
+    is_ordinary = nature_of(name).kind is Kind.ORDINARY
+    if is_ordinary and kind_set_by(name) is None and kind_verified_by(name) is None:
+        return report.result
+    return render_guarded_result(report.message)
 
 
 def _hand_out(
@@ -271,9 +308,10 @@ def _handed_out(
     now: datetime,
     booked: Change[ReportAnswer],
 ) -> Change[ReportAnswer]:
-    moved = CommandMove(
-        uuid=command.uuid, to=CommandState.SENT, sent_at=now, hand_outs=command.hand_outs + 1
-    )
+    # One that the device put off was not carried out: it comes again as if for the first time. (4.0.3 row 4)
+    was_put_off = command.state is not CommandState.SENT and command.hand_outs > 0
+    hand_outs = command.hand_outs if was_put_off else command.hand_outs + 1
+    moved = CommandMove(uuid=command.uuid, to=CommandState.SENT, sent_at=now, hand_outs=hand_outs)
     later = wake.in_session(channel.key, now, seen.wake)
     served = replace(
         booked,
@@ -364,6 +402,8 @@ def _fills(seen: Snapshot, command: LiveCommand) -> tuple[tuple[Reference, Recor
 
 
 def _filler(seen: Snapshot, reference: Reference) -> RecordId | None:
+    if seen.channel is not None and seen.channel.is_user_channel:
+        return None  # what the device keeps, or keeps secret, is never told to one of its users
     if reference.record_id is not None or seen.device is None:
         return reference.record_id
     if (pointer := seen.device.pointer(reference.kind)) is not None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
-from ostiary.domain import alerts
+from ostiary.domain import alerts, wake
 from ostiary.domain.decision import (
     CancelCommands,
     Change,
@@ -15,7 +15,7 @@ from ostiary.domain.decision import (
     Wake,
 )
 from ostiary.domain.enrollment import Enrollment, Proof, Standing, State
-from ostiary.domain.escrow_lifecycle import Cause, relationship_ended
+from ostiary.domain.escrow_lifecycle import Cause, after_contest, relationship_ended
 from ostiary.domain.ledger import last_steps, retire
 from ostiary.domain.policy import Policy
 from ostiary.domain.token import TokenKind
@@ -164,9 +164,17 @@ def newcomer_wins(
 
 
 def taken_over(seen: Snapshot, won: Change[None], now: datetime) -> Change[None]:
-    """The same, with what it means for the secrets of the device id: nobody proved that it is the same device."""
+    """The same, with what it means for the secrets of the device id: nobody proved that it is the same device.
+
+    One that still waits in Setup Assistant has been erased. (escrowed-secrets.md 4.13)
+    """
     (*_, current) = won.rows
-    return relationship_ended(seen.escrows, current, Cause.ENROLLED_AGAIN, now).into(won)
+    cause = Cause.ERASED if current.awaiting else Cause.ENROLLED_AGAIN
+    asked = after_contest(seen.escrows, current, now)
+    taken = (relationship_ended(seen.escrows, current, cause, now) + asked).into(won)
+    if not asked.enqueue:
+        return taken
+    return replace(taken, wakes=(*taken.wakes, wake.debounced(current.key, now, None)))
 
 
 def turn_away(seen: Snapshot, now: datetime) -> Change[None]:
@@ -209,6 +217,8 @@ def join(first: Change[None], then: Change[AnswerT]) -> Change[AnswerT]:
     Only what this module makes comes first, so single-valued parts do not collide.
     """
     later = {row.key for row in then.rows}
+    woken = {one.enrollment_key for one in first.wakes}
+    rewoken = {one.enrollment_key for one in then.wakes}
     moved = {one.kind for one in then.escrows}
     return replace(
         then,
@@ -219,8 +229,9 @@ def join(first: Change[None], then: Change[AnswerT]) -> Change[AnswerT]:
         cancel=(*first.cancel, *then.cancel),
         steps=last_steps((*first.steps, *then.steps)),
         records=(*first.records, *then.records),
-        wakes=(*first.wakes, *then.wakes),
-        drop_wakes=(*first.drop_wakes, *then.drop_wakes),
+        enqueue=(*first.enqueue, *then.enqueue),
+        wakes=(*(one for one in first.wakes if one.enrollment_key not in rewoken), *then.wakes),
+        drop_wakes=(*first.drop_wakes, *(key for key in then.drop_wakes if key not in woken)),
         alerts=(*first.alerts, *then.alerts),
         escrows=(*(one for one in first.escrows if one.kind not in moved), *then.escrows),
         proofs=(*first.proofs, *then.proofs),

@@ -1,15 +1,29 @@
 """How many destructive commands one hour may see: a slip of a script must not erase a fleet. (design.md 5)"""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
+from ostiary.domain.command import Reference
+from ostiary.domain.token import TokenKind
 from ostiary.errors import Refused
+from ostiary.protocol.mdm.lights_out import LOM_DEVICE_REQUEST
 from ostiary.protocol.mdm.nature import NATURE, Kind, nature_of
 
 CAP_WINDOW: Final = timedelta(hours=1)
 DESTRUCTIVE_TYPES: Final = tuple(
     sorted(name for name, nature in NATURE.items() if nature.kind is Kind.DESTRUCTIVE)
 )
+UNENROLLS: Final = Reference(key="", kind=TokenKind.IDENTITY, optional=True)
+"""Nothing is filled in: the mark of a RemoveProfile that takes the enrollment profile, and the device out of our hands."""
+SWITCHED: Final = "lights-out"
+"""What the audit says of each Mac that a controller is to switch: these are counted, not the one command to it."""
+COUNTED_VERBS: Final = (
+    SWITCHED,
+    "enqueue removeprofile",
+    *(f"enqueue {name}".lower() for name in DESTRUCTIVE_TYPES if name != LOM_DEVICE_REQUEST),
+)
+"""In the audit; a RemoveProfile of another profile than our own is not audited."""
 
 
 class TooManyDestructive(Refused):
@@ -27,9 +41,9 @@ class AnotherNumberConfirmed(Refused):
     hint = "Count again, and confirm the number of different enrollments that are named."
 
 
-def is_destructive(request_type: str) -> bool:
+def is_destructive(request_type: str, references: Sequence[Reference]) -> bool:
     """Whether a command can take a device out of somebody's hands, or its data away."""
-    return nature_of(request_type).kind is Kind.DESTRUCTIVE
+    return nature_of(request_type).kind is Kind.DESTRUCTIVE or UNENROLLS in references
 
 
 def require_within_cap(*, wanted: int, already: int, most: int, confirmed: int | None) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from ostiary.domain.command import CommandState, LiveCommand, Priority, Reference
 from ostiary.domain.decision import AuditEntry, Change, Snapshot
+from ostiary.domain.destructive_cap import is_destructive
 from ostiary.domain.enrollment import Enrollment, State
 from ostiary.domain.erasing import ERASES_ONLY, ErasePlan, require_erasable
 from ostiary.domain.operator import require_known
@@ -87,7 +88,7 @@ def apply_order(seen: Snapshot, enrollment_id: EnrollmentId, order: Order) -> Ch
     )
     wakes = (debounced(channel.key, order.now, seen.wake),) if order.pushes else ()
     audit = None
-    if nature.kind is not Kind.ORDINARY:
+    if nature.kind is not Kind.ORDINARY or is_destructive(order.request_type, order.references):
         audit = AuditEntry(
             tenant=channel.tenant,
             actor=order.source,

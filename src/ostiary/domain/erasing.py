@@ -11,6 +11,7 @@ from ostiary.domain.suitability import CommandNotForThisPlatform, SystemTooOld
 from ostiary.errors import Refused
 from ostiary.protocol.mdm.commands import Command
 from ostiary.protocol.mdm.platforms import Chip, OsVersion, Platform
+from ostiary.protocol.mdm.written_commands import ERASE_DEVICE, RETURN
 from ostiary.values import dataclass
 
 _RETURNS: Final[Mapping[Platform, OsVersion]] = MappingProxyType(
@@ -56,8 +57,8 @@ class ErasePlan:
 
     @classmethod
     def of(cls, command: Command) -> "ErasePlan":
-        """What an EraseDevice command is to do, whoever wrote it."""
-        wish = command.get("ReturnToService")
+        """What an EraseDevice command is to do, whoever wrote it; the same keys in another command mean nothing."""
+        wish = command.get(RETURN) if command.get("RequestType") == ERASE_DEVICE else None
         if not isinstance(wish, Mapping) or wish.get("Enabled") is not True:
             return cls()
         return cls(
@@ -91,11 +92,11 @@ def require_erasable(device: Enrollment, plan: ErasePlan, sheets: Iterable[FactS
 
 
 def erase_needs_pin(machine: Machine) -> bool:
-    """Whether an erase carries a PIN: on every Mac that is not known to be Apple silicon. (4.7 consequence 6)
+    """Whether an erase carries a PIN: on all that may be a Mac and are not known to be Apple silicon. (4.7 consequence 6)
 
-    Macs with T2 take one and do not use it; which Intel Macs those are, no report says.
+    Macs with T2 take one and do not use it; which Intel Macs those are, no report says. Others do not look at it.
     """
-    return machine.is_mac and machine.chip is not Chip.APPLE_SILICON
+    return machine.may_be_mac and machine.chip is not Chip.APPLE_SILICON
 
 
 def _require_since(

@@ -1,5 +1,6 @@
 """What reports and hand-outs do to escrowed secrets: which event of which state machine they are."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
@@ -30,6 +31,7 @@ from ostiary.domain.token import (
 from ostiary.domain.visitor import DeviceIdentity
 from ostiary.protocol.mdm import secret_answers
 from ostiary.protocol.mdm.connect import CommandUuid, ConnectReport, Status
+from ostiary.protocol.mdm.redaction import error_codes
 from ostiary.values import dataclass
 
 AnswerT = TypeVar("AnswerT")
@@ -43,6 +45,9 @@ FETCHED: Final = frozenset(
     {TokenKind.FILEVAULT_KEY, TokenKind.BYPASS_DEVICE, TokenKind.FILEVAULT_ENVELOPE}
 )
 """The kinds whose values devices make; all others are made here."""
+STRAYS: Final = 5
+STRAYS_WITHIN: Final = timedelta(days=1)
+"""So many values of one kind are kept that come within a day with answers to commands that have ended."""
 _LONGEST_WHY: Final = 300
 
 
@@ -116,12 +121,20 @@ def book_report(seen: Snapshot, device: Enrollment, command: LiveCommand, told: 
             return _refused(seen, device, command, told)
 
 
-def book_stray(seen: Snapshot, device: Enrollment, told: Told) -> News:
-    """A secret that came with a report of a command that has ended: kept and shown, and promoted by nothing. (row 10)"""
-    aside = _kept_aside(device, told)
+def book_stray(
+    seen: Snapshot, device: Enrollment, told: Told, kept: Sequence[TokenRecord] = ()
+) -> News:
+    """A secret that came with a report of no command that waits: kept and shown, and promoted by nothing. (row 10)
+
+    The command has ended, or another relationship had it: a device that enrolled in between reports what it still has to.
+
+    `kept` are the generations of these kinds. What is among them is no news, and so many a day are enough: such a
+    report can be sent again and again.
+    """
+    aside, too_many = _limited(_kept_aside(device, told), device, kept, told.now)
     if device.standing is not Standing.CURRENT:
-        return aside
-    doubts = NOTHING
+        return aside + too_many
+    doubts = too_many
     for record in aside.records:
         before = seen.escrow(record.kind)
         if before is not None and record.digest == before.digest:
@@ -134,14 +147,40 @@ def book_stray(seen: Snapshot, device: Enrollment, told: Told) -> News:
             state=standing.state if is_busy else EscrowState.UNCERTAIN,
             since=standing.since if is_busy else told.now,
             candidate=record.id,
-            trouble="the device told another value with the answer to a command that had ended",
+            trouble="the device told another value with the answer to a command that no longer waits",
         )
         doubts += News(
             escrows=(doubted,),
             records=(record,),
+            steps=escrow_fetched.passed_over(standing, _source(told.message)),
             alerts=(alerts.secret_uncertain(device, doubted),),
         )
     return doubts
+
+
+def _limited(
+    aside: News, device: Enrollment, kept: Sequence[TokenRecord], now: datetime
+) -> tuple[News, News]:
+    """What of it is to be kept, and the word to an operator if that is not all."""
+    known = {(one.kind, one.digest) for one in kept}
+    fresh = [one for one in aside.records if (one.kind, one.digest) not in known]
+    full = {one.kind for one in fresh if _strays_of_today(one.kind, device, kept, now) >= STRAYS}
+    told = tuple(alerts.secret_told_too_often(device, kind) for kind in sorted(full))
+    room = tuple(one for one in fresh if one.kind not in full)
+    return replace(aside, records=room), News(alerts=told)
+
+
+def _strays_of_today(
+    kind: TokenKind, device: Enrollment, kept: Sequence[TokenRecord], now: datetime
+) -> int:
+    doubtful = (TokenState.CANDIDATE, TokenState.SUSPECT)
+    return sum(
+        one.kind is kind
+        and one.relationship == device.key
+        and one.state in doubtful
+        and now - one.received_at < STRAYS_WITHIN
+        for one in kept
+    )
 
 
 def book_hand_out(seen: Snapshot, command: LiveCommand, now: datetime) -> News:
@@ -197,7 +236,7 @@ def of_turn(device: Enrollment, before: Escrow, turn: Turn, now: datetime) -> Ne
 
 
 def _put_off(seen: Snapshot, command: LiveCommand, told: Told) -> News:
-    kind = kind_set_by(command.request_type)
+    kind = kind_set_by(command.request_type) or kind_verified_by(command.request_type)
     before = seen.escrow(kind) if kind is not None else None
     if before is None:
         return NOTHING
@@ -215,7 +254,7 @@ def _refused(seen: Snapshot, device: Enrollment, command: LiveCommand, told: Tol
         before = seen.escrow(kind)
         if before is None:
             return NOTHING
-        return _verified(device, before, command, told, holds=False, why=why)
+        return _verified(device, before, command, told, holds=None, why=why)
     kind = kind_set_by(command.request_type)
     before = seen.escrow(kind) if kind is not None else None
     if before is None or before.set_uuid != command.uuid:
@@ -255,8 +294,9 @@ def _acknowledged(seen: Snapshot, device: Enrollment, command: LiveCommand, told
     news = _brought(seen, device, told)
     name, result = command.request_type, told.message.result
     if (kind := kind_verified_by(name)) is not None and (before := seen.escrow(kind)) is not None:
-        holds = secret_answers.password_verified(result) is True
-        return news + _verified(device, before, command, told, holds=holds)
+        holds = secret_answers.password_verified(result)
+        why = "it acknowledged the question, and the answer is not in it"
+        return news + _verified(device, before, command, told, holds=holds, why=why)
     kind = kind_set_by(name)
     before = seen.escrow(kind) if kind is not None else None
     if before is not None and before.set_uuid == command.uuid:
@@ -280,12 +320,18 @@ def _verified(
     command: LiveCommand,
     told: Told,
     *,
-    holds: bool,
-    why: str = "",
+    holds: bool | None,
+    why: str,
 ) -> News:
-    """The answer to a question. A device that holds nothing we know is asked whether it has such a secret at all. (4.4)"""
+    """The answer to a question. A device that holds nothing we know is asked whether it has such a secret at all. (4.4)
+
+    Neither yes nor no is None.
+    """
     now = told.now
-    turn = escrow_machine.verified(before, command.uuid, holds=holds, why=why, now=now)
+    if holds is None:
+        turn = escrow_machine.could_not_say(before, command.uuid, why, now)
+    else:
+        turn = escrow_machine.verified(before, command.uuid, holds=holds, now=now)
     news = of_turn(device, before, turn, now)
     if turn.escrow == before or not escrow_machine.was_denied(turn.escrow):
         return news
@@ -296,7 +342,7 @@ def _verified(
 def _told_nothing(device: Enrollment, before: Escrow, news: News, told: Told) -> News:
     """Acknowledged, and the answer holds no value that we can keep: what we held stays, a rotation is in doubt. (FV-06)"""
     if any(record.kind is before.kind for record in news.records) or any(
-        one.kind is before.kind and one.state is EscrowState.SETTLED for one in news.escrows
+        one.kind is before.kind and not one.state.is_unresolved for one in news.escrows
     ):
         return NOTHING
     if before.kind is TokenKind.BYPASS_DEVICE:
@@ -333,6 +379,8 @@ def _brought(seen: Snapshot, device: Enrollment, told: Told) -> News:
         news += _of_brought(before, came)
         if token.kind is TokenKind.FILEVAULT_ENVELOPE and came.records:
             news += News(alerts=(alerts.envelope_unreadable(device),))
+        if token.looks_odd and came.escrow.candidate not in (None, before.candidate):
+            news += News(alerts=(alerts.secret_uncertain(device, came.escrow),))
     return news
 
 
@@ -454,11 +502,8 @@ def _source(message: ConnectReport) -> str:
 
 
 def _reason(message: ConnectReport) -> str:
-    """The device's words, or its status where it says nothing."""
-    said = "; ".join(
-        link.description or f"{link.domain} {link.code}" for link in message.error_chain[:3]
-    )
-    return (said or message.status.value)[:_LONGEST_WHY]
+    """The codes of the device's errors, or its status where it names none; its words may quote the secret. (ST-02)"""
+    return (error_codes(message.error_chain) or message.status.value)[:_LONGEST_WHY]
 
 
 _NO_UUID: Final = CommandUuid("")

@@ -5,6 +5,7 @@ Source: escrowed-secrets.md 4.3 (the state machine) and 4.9 (the replace rule).
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.escrow import Escrow, EscrowState
@@ -21,6 +22,9 @@ from ostiary.domain.token import (
 from ostiary.domain.visitor import DeviceIdentity
 from ostiary.protocol.mdm.connect import CommandUuid
 from ostiary.values import dataclass
+
+LOOKS_ODD: Final = "it does not look like a recovery key"
+"""In the cause of a generation, for whoever is shown it. (4.3)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +62,11 @@ def hand_out(escrow: Escrow, uuid: CommandUuid, now: datetime) -> Escrow:
 
 
 def put_off(escrow: Escrow, uuid: CommandUuid, hand_outs: int, now: datetime) -> Escrow:
-    """NotNow: nothing was changed, unless an earlier hand-out was carried out unheard."""
-    if escrow.set_uuid != uuid or escrow.state is not EscrowState.IN_FLIGHT or hand_outs > 1:
+    """NotNow: nothing was changed, unless an earlier hand-out was carried out unheard; the wait begins anew."""
+    if escrow.set_uuid != uuid or escrow.state is not EscrowState.IN_FLIGHT:
         return escrow
+    if hand_outs > 1:
+        return replace(escrow, due_at=_due(escrow, now + ANSWER_WITHIN))
     return replace(escrow, state=EscrowState.CANDIDATE, since=now, due_at=_due(escrow, None))
 
 
@@ -78,6 +84,8 @@ def bring(
 
     `answers` says that it did so in answer to the command that makes it bring one.
     """
+    if token.looks_odd and escrow.current is not None and escrow.digest != token.digest:
+        return _beside(escrow, token, holder, identity, now, source=source, answers=answers)
     settled = replace(
         escrow,
         state=EscrowState.SETTLED,
@@ -90,12 +98,14 @@ def bring(
     if escrow.state.is_unresolved and not answers:
         # The command that brings yet another value is still under way.
         settled = replace(escrow, candidate=None, trouble=None, digest=token.digest)
-    doubted = _passed_over(escrow, source)
+    doubted = passed_over(escrow, source)
     if escrow.current is not None and escrow.digest == token.digest:
         proof = TokenProof(record_id=escrow.current, proven_by=f"told again with {source}")
         # A doubt that a lost answer left is over: the device itself says which one is in force.
         sure = TokenStep(
-            record_id=escrow.current, state=TokenState.OK, cause=f"told again with {source}"
+            record_id=escrow.current,
+            state=TokenState.OK,
+            cause=_with_its_look(token, f"told again with {source}"),
         )
         if escrow.state is EscrowState.UNCERTAIN or answers:
             return Brought(escrow=settled, steps=(sure, *doubted), proofs=(proof,))
@@ -111,7 +121,44 @@ def bring(
     )
 
 
-def _passed_over(escrow: Escrow, source: str) -> tuple[TokenStep, ...]:
+def _beside(
+    escrow: Escrow,
+    token: SealedToken,
+    holder: Enrollment,
+    identity: DeviceIdentity,
+    now: datetime,
+    *,
+    source: str,
+    answers: bool,
+) -> Brought:
+    """A value that may have been damaged on its way takes no other's place: both are shown, the one held first. (4.3)"""
+    is_open = escrow.state.is_unresolved and not answers
+    candidate = token.same_as or token.record_id
+    is_known = candidate == escrow.candidate
+    if is_known and (is_open or escrow.state is EscrowState.UNCERTAIN):
+        return Brought(escrow=escrow)
+    doubted = replace(
+        escrow,
+        state=escrow.state if is_open else EscrowState.UNCERTAIN,
+        since=escrow.since if is_open else now,
+        candidate=candidate,
+        trouble=f"the device told a value that may be damaged: {LOOKS_ODD}",
+        due_at=escrow.due_at if is_open else _due(escrow, None),
+    )
+    passed = () if is_known else passed_over(escrow, source)
+    if token.same_as is not None:
+        cause = _with_its_look(token, f"told again with {source}")
+        back = TokenStep(record_id=token.same_as, state=TokenState.CANDIDATE, cause=cause)
+        return Brought(escrow=doubted, steps=(back, *passed))
+    record = brought_record(token, holder, identity, now, source=source, state=TokenState.CANDIDATE)
+    return Brought(escrow=doubted, records=(record,), steps=passed)
+
+
+def _with_its_look(token: SealedToken, cause: str) -> str:
+    return f"{cause}; {LOOKS_ODD}" if token.looks_odd else cause
+
+
+def passed_over(escrow: Escrow, source: str) -> tuple[TokenStep, ...]:
     """A value that came with an answer nobody waited for: kept as one that may work, and no longer shown first."""
     if escrow.candidate is None:
         return ()
@@ -180,7 +227,7 @@ def brought_record(
         digest=token.digest,
         size=token.size,
         state=state,
-        cause=f"came with {source}",
+        cause=_with_its_look(token, f"came with {source}"),
         source=source,
         fingerprint=identity.fingerprint,
         relationship=holder.key,

@@ -15,7 +15,8 @@ from ostiary.domain import escrow_machine
 from ostiary.domain.decision import Snapshot
 from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.escrow import Escrow, EscrowState
-from ostiary.domain.escrow_booking import NOTHING, News, lost, of_turn
+from ostiary.domain.escrow_booking import NOTHING, News, lost, of_turn, standard_command
+from ostiary.domain.first_commands import SECURITY_INFO
 from ostiary.domain.token import RecordId, TokenKind, TokenState, TokenStep
 from ostiary.protocol.mdm.connect import CommandUuid
 
@@ -62,6 +63,7 @@ _TABLE: Final[Mapping[TokenKind, tuple[Fate, Fate, Fate, Fate]]] = MappingProxyT
 
 ENROLLS_WITHIN: Final = timedelta(minutes=10)
 """Between an Authenticate and the first answers of a device, as a rule."""
+_OF_THE_DISK: Final = (TokenKind.FILEVAULT_KEY, TokenKind.FILEVAULT_ENVELOPE)
 _MAKE_CODES: Final = (Cause.ENROLLED_AGAIN, Cause.ERASED)
 """After these a device may have made another bypass code: what is held is kept, and it is asked again."""
 
@@ -92,6 +94,15 @@ def after_renewal(seen: Snapshot, device: Enrollment, seed: RecordId, now: datet
         return NOTHING
     uuid = escrow_machine.follow_up_uuid(lock, CommandUuid(seed), "renewed")
     return of_turn(device, lock, escrow_machine.verify_again(lock, uuid, now), now)
+
+
+def after_contest(escrows: tuple[Escrow, ...], device: Enrollment, now: datetime) -> News:
+    """What a newcomer told of its disk while nobody believed it was only kept: now that it is believed, it is asked again."""
+    disk = next((one for one in escrows if one.kind in _OF_THE_DISK), None)
+    if disk is None or not device.state.is_served:
+        return NOTHING
+    uuid = escrow_machine.follow_up_uuid(disk, CommandUuid(device.key), "settled")
+    return News(enqueue=(standard_command(device, SECURITY_INFO, uuid, now),))
 
 
 def _of_one(before: Escrow, device: Enrollment, cause: Cause, now: datetime) -> News:

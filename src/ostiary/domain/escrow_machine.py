@@ -20,6 +20,18 @@ ANSWER_WITHIN: Final = timedelta(days=7)
 
 ASK_OF_RESTART: Final = timedelta(days=1)
 """How often a device is asked whether it has restarted since it took a value that needs it. (4.5)"""
+ASK_AGAIN: Final = timedelta(days=1)
+"""After a device was asked whether it holds a value, and said neither yes nor no."""
+ERRS_FOR_GOOD: Final = timedelta(days=2)
+"""How long it must have said neither, three times running, to be counted as a no. (row 7b, "errors for good")"""
+_NO_WORD: Final = (
+    "the device was asked whether it holds the value, and could not say",
+    "the device was asked twice whether it holds the value, and could not say",
+)
+_NO_WORD_BEFORE: Final = "whether the value before is in force could not be told"
+_NO_WORD_AT_ALL: Final = (
+    "the device was asked again and again whether it holds the value, and could not say"
+)
 _FOLLOW_UPS: Final = UUID("6f1b7c0e-5f0a-5d5e-9b1d-2f6a1c7d9e11")
 
 
@@ -83,10 +95,17 @@ def ask(escrow: Escrow, candidate: RecordId | None, set_uuid: CommandUuid, now: 
         candidate=candidate,
         set_uuid=set_uuid,
         verify_uuid=None,
-        trouble=escrow.trouble if escrow.state is EscrowState.UNCERTAIN else None,
+        trouble=_doubt_from_before(escrow),
         due_at=None,
     )
     return Turn(escrow=asked, steps=given_up)
+
+
+def _doubt_from_before(escrow: Escrow) -> str | None:
+    """What the next change takes along; how often the device could not say of the last value is no count of the next."""
+    if escrow.state is not EscrowState.UNCERTAIN:
+        return None
+    return _NO_WORD_BEFORE if _times_without_word(escrow) else escrow.trouble
 
 
 def go_out_again(escrow: Escrow, set_uuid: CommandUuid, now: datetime) -> Turn:
@@ -124,9 +143,17 @@ def hand_out(escrow: Escrow, uuid: CommandUuid, now: datetime) -> Turn:
 
 
 def put_off(escrow: Escrow, uuid: CommandUuid, hand_outs: int, now: datetime) -> Turn:
-    """Row 4: NotNow; the device did not take it. If it went out before, that may have been carried out unheard."""
-    if escrow.set_uuid != uuid or escrow.state is not EscrowState.IN_FLIGHT or hand_outs > 1:
+    """Row 4: NotNow; the device did not take it. If it went out unheard before, that may have been carried out.
+
+    Whoever says NotNow is there, so that the wait for its answer begins anew.
+    """
+    is_asked = escrow.state in (EscrowState.VERIFYING, EscrowState.CHECKING)
+    if is_asked and escrow.verify_uuid == uuid:
+        return Turn(escrow=replace(escrow, due_at=now + ANSWER_WITHIN))
+    if escrow.set_uuid != uuid or escrow.state is not EscrowState.IN_FLIGHT:
         return Turn(escrow=escrow)
+    if hand_outs > 1:
+        return Turn(escrow=replace(escrow, due_at=now + ANSWER_WITHIN))
     return Turn(escrow=_moved(escrow, EscrowState.CANDIDATE, now, due_at=None))
 
 
@@ -205,6 +232,41 @@ def verified(
             return Turn(escrow=escrow)
 
 
+def could_not_say(escrow: Escrow, uuid: CommandUuid, why: str, now: datetime) -> Turn:
+    """Row 7b: asked whether it holds a value, the device said neither yes nor no: a passing error, or no flag.
+
+    That is no answer, and it is asked again a day later; three times running over `ERRS_FOR_GOOD` count as a no.
+    """
+    asked = (EscrowState.VERIFYING, EscrowState.CHECKING, EscrowState.SETTLED)
+    if escrow.verify_uuid != uuid or escrow.state not in asked:
+        return Turn(escrow=escrow)
+    before = _times_without_word(escrow)
+    is_third = before == len(_NO_WORD) and now - escrow.since >= ERRS_FOR_GOOD
+    if is_third or before > len(_NO_WORD):
+        return verified(escrow, uuid, holds=False, why=f"{_NO_WORD_AT_ALL}: {why}", now=now)
+    said = f"{_NO_WORD[min(before, len(_NO_WORD) - 1)]}: {why}"
+    if escrow.state is EscrowState.SETTLED:
+        return Turn(escrow=replace(escrow, verify_uuid=None, trouble=said))
+    doubted = replace(
+        escrow,
+        state=EscrowState.UNCERTAIN,
+        since=escrow.since if before else now,
+        verify_uuid=None,
+        trouble=said,
+        due_at=now + ASK_AGAIN,
+    )
+    return Turn(escrow=doubted)
+
+
+def _times_without_word(escrow: Escrow) -> int:
+    """How often running the device has said neither yes nor no, as the trouble that it left tells."""
+    said = escrow.trouble or ""
+    for times, words in enumerate((*_NO_WORD, _NO_WORD_AT_ALL), start=1):
+        if said.startswith(f"{words}:"):
+            return times
+    return 0
+
+
 def lose(escrow: Escrow, why: str, now: datetime) -> Turn:
     """Row 9: no answer will come, or none came for long: nobody knows which value is in force.
 
@@ -229,7 +291,7 @@ def verify_again(escrow: Escrow, uuid: CommandUuid, now: datetime) -> Turn:
     asked = replace(escrow, verify_uuid=uuid)
     if escrow.state is EscrowState.UNCERTAIN:
         about = EscrowState.CHECKING if escrow.candidate is None else EscrowState.VERIFYING
-        asked = _moved(asked, about, now, due_at=now + ANSWER_WITHIN)
+        asked = _asking(asked, about, now)
     elif escrow.state not in (EscrowState.SETTLED, EscrowState.PENDING_RESTART):
         return Turn(escrow=escrow)
     return Turn(escrow=asked, verify=Verify(record_id=doubtful, uuid=uuid))
@@ -284,10 +346,14 @@ def _verifying(escrow: Escrow, after: CommandUuid, now: datetime) -> Turn:
     if asked_about is None:
         return cleared(escrow, "nothing was held", now)
     uuid = follow_up_uuid(escrow, after, "verify")
-    asking = _moved(
-        escrow, EscrowState.VERIFYING, now, verify_uuid=uuid, due_at=now + ANSWER_WITHIN
-    )
+    asking = _asking(replace(escrow, verify_uuid=uuid), EscrowState.VERIFYING, now)
     return Turn(escrow=asking, verify=Verify(record_id=asked_about, uuid=uuid))
+
+
+def _asking(escrow: Escrow, about: EscrowState, now: datetime) -> Escrow:
+    """The device is asked. The first time that it could not say stays known until it says."""
+    since = escrow.since if _times_without_word(escrow) else now
+    return replace(escrow, state=about, since=since, due_at=now + ANSWER_WITHIN)
 
 
 def _cleared_or_not(escrow: Escrow, uuid: CommandUuid, *, holds: bool, now: datetime) -> Turn:
@@ -309,14 +375,10 @@ def _checking(escrow: Escrow, after: CommandUuid, why: str, now: datetime) -> Tu
     if escrow.current is None:
         return Turn(escrow=escrow)
     uuid = follow_up_uuid(escrow, after, "check")
-    asking = _moved(
-        escrow,
-        EscrowState.CHECKING,
-        now,
-        verify_uuid=uuid,
-        trouble=why,
-        due_at=now + ANSWER_WITHIN,
-    )
+    # A device that says no of the one and can never say of the other is not asked for ever.
+    is_counted = _times_without_word(escrow) and not why.startswith(_NO_WORD_AT_ALL)
+    told = replace(escrow, verify_uuid=uuid, trouble=escrow.trouble if is_counted else why)
+    asking = _asking(told, EscrowState.CHECKING, now)
     return Turn(escrow=asking, verify=Verify(record_id=escrow.current, uuid=uuid))
 
 
@@ -434,8 +496,13 @@ def _proof(record_id: RecordId, uuid: CommandUuid) -> TokenProof:
 
 
 def follow_up_uuid(escrow: Escrow, after: CommandUuid, what: str) -> CommandUuid:
-    """The CommandUUID of what follows a report: the same each time, and no other's; a report is booked once."""
-    name = f"{escrow.tenant} {escrow.holder} {escrow.kind} {after} {what}"
+    """The CommandUUID of what follows a report: the same each time, and no other's; a report is booked once.
+
+    Callers choose none of this form (`protocol.mdm.connect.is_derived`). They may use one of their own again once it is
+    forgotten, so where the secret stands is part of the name.
+    """
+    stands = f"{escrow.since.isoformat()} {escrow.verify_uuid}"
+    name = f"{escrow.tenant} {escrow.holder} {escrow.kind} {stands} {after} {what}"
     return CommandUuid(str(uuid5(_FOLLOW_UPS, name)).upper())
 
 

@@ -29,6 +29,12 @@ class SecretNotHeld(Missing):
     hint = "`ostiary token escrow ENROLLMENT` shows what is held, `--all` with history."
 
 
+class RecoveryKeyNotHeld(Conflicting):
+    """A FileVault key is rotated with the key in force, or with a user's password; neither is at hand."""
+
+    hint = "Give the password of a FileVault user with --unlock-with, or wait until the Mac has escrowed its key."
+
+
 class NothingToVerify(Conflicting):
     """Devices cannot be asked about this kind of secret, or its change is under way."""
 
@@ -59,13 +65,15 @@ def apply_secret_order(
     A PIN whose lock was never answered goes out again with a second lock: a person may already have read it. (DL-03)
 
     Raises:
-        SetUnderWay, SecretUncertain, and what `apply_order` raises.
+        SetUnderWay, SecretUncertain, RecoveryKeyNotHeld, and what `apply_order` raises.
     """
     now = wanted.order.now
     queued = apply_order(seen, enrollment_id, wanted.order)
     device = queued.answer.enrollment
     before = seen.escrow(wanted.kind) or _nothing_held(device, wanted.kind, now)
     if wanted.kind in FETCHED:
+        if wanted.current_key is not None and before.current is None:
+            raise RecoveryKeyNotHeld(enrollment_id=enrollment_id)
         news = News(escrows=(escrow_fetched.begin(before, wanted.order.uuid, now),))
         return _with_escrow_key(seen, device, wanted, now, news).into(
             _filled(queued, wanted, before)
@@ -88,13 +96,15 @@ def apply_lock_order(
 ) -> Change[Queued]:
     """Queue a DeviceLock or an EraseDevice: with the PIN for a Mac that takes one, without for everything else. (4.6, 4.7)
 
+    A device that never said what it is gets one too: a Mac could be opened by nobody without it, and others ignore it.
+
     Raises:
         What `apply_secret_order` raises.
     """
     device = require_known(seen, enrollment_id)
     machine = machine_of(device, seen.facts)
     erases = wanted.order.request_type == ERASE_DEVICE
-    if erase_needs_pin(machine) if erases else machine.is_mac:
+    if erase_needs_pin(machine) if erases else machine.may_be_mac:
         return apply_secret_order(seen, enrollment_id, wanted)
     return apply_order(seen, enrollment_id, wanted.order)
 

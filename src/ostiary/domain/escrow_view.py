@@ -10,6 +10,9 @@ from typing import Final
 from ostiary.domain.bypass_codes import can_be_told
 from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.escrow import MANNERS, Escrow, EscrowState
+from ostiary.domain.escrow_booking import FETCHED
+from ostiary.domain.escrow_doubt import given_up
+from ostiary.domain.escrow_fetched import LOOKS_ODD
 from ostiary.domain.escrow_standing import standing_of_secret
 from ostiary.domain.facts import FactSheet, SheetName
 from ostiary.domain.token import FORM_OF, Form, Holder, RecordId, TokenKind, TokenRecord, TokenState
@@ -38,6 +41,7 @@ FOR_PEOPLE: Final = frozenset(
 """The kinds that a person may be shown; the others are of use to machines alone."""
 BY_POINTER: Final = (TokenKind.UNLOCK, TokenKind.BOOTSTRAP)
 """The escrowed kinds whose current generation the enrollment row names."""
+_BELIEVED: Final = (TokenState.OK, TokenState.SUSPECT)
 UNLOCKED_AFTER: Final = timedelta(minutes=2)
 """A locked Mac does not talk; what it says in these minutes after its answer may still be on the way."""
 
@@ -96,8 +100,47 @@ def chosen(escrow: Escrow | None) -> tuple[RecordId, ...]:
     """What a person is shown who asks for the value: the one in force; if it may be another, both, the old one first."""
     if escrow is None:
         return ()
-    doubtful = escrow.candidate if escrow.state.device_may_hold_candidate else None
+    # A value that a device told came from there; a change that is queued says nothing of it.
+    may_hold = escrow.state.device_may_hold_candidate or escrow.kind in FETCHED
+    doubtful = escrow.candidate if may_hold else None
     return tuple(record for record in (escrow.current, doubtful) if record is not None)
+
+
+def may_be_in_force(escrow: Escrow | None, records: Sequence[TokenRecord]) -> tuple[RecordId, ...]:
+    """The same with every value that was given up for another before anybody knew what had become of it, older ones first.
+
+    `records` are the generations of this kind. A change that failed takes nothing off this list but itself.
+    """
+    pointed = chosen(escrow)
+    others = tuple(one.id for one in given_up(escrow, records))
+    has_current = escrow is not None and escrow.current is not None
+    return (*pointed[:has_current], *others, *pointed[has_current:])
+
+
+def believed_without_pointer(
+    device: Enrollment, records: Iterable[TokenRecord]
+) -> TokenRecord | None:
+    """The newest value in use of a kind of which no pointer is kept.
+
+    It was stored before there were pointers, or told by a newcomer whose contest was settled for him since. Whoever only
+    contests the enrollment is not believed. (check-in-and-commands.md 2.3)
+    """
+    used = (one for one in records if one.state in _BELIEVED or is_set_aside(one, device))
+    return max(
+        (one for one in used if not is_contested(one, device)),
+        key=lambda one: one.generation,
+        default=None,
+    )
+
+
+def is_set_aside(record: TokenRecord, device: Enrollment) -> bool:
+    """Whether it is this relationship's own, kept before anybody believed it."""
+    return record.state is TokenState.CANDIDATE and record.relationship == device.key
+
+
+def is_contested(record: TokenRecord, device: Enrollment) -> bool:
+    """Whether another certificate told it that claims, or claimed, this device: nobody says that it is the device's."""
+    return record.state is TokenState.CANDIDATE and record.relationship != device.key
 
 
 def is_shown(kind: TokenKind) -> bool:
@@ -123,38 +166,37 @@ def _view(
     current_id = pointer.record_id if pointer is not None else escrow.current if escrow else None
     current = by_id.get(current_id) if current_id is not None else None
     if current is None and escrow is None and kind not in BY_POINTER:
-        current = _last_in_use(records)
+        current = believed_without_pointer(device, records)
     candidate = by_id.get(escrow.candidate) if escrow and escrow.candidate is not None else None
+    doubted = given_up(escrow, records)
+    if candidate is None and doubted:
+        candidate = doubted[-1]
+    values_shown = may_be_in_force(escrow, records)
     return SecretView(
         kind=kind,
         standing=standing_of_secret(kind, escrow, current, said, now),
         since=escrow.since if escrow is not None else current.changed_at if current else None,
         current=current,
         candidate=candidate,
-        is_uncertain=len(chosen(escrow)) > 1 or _is_doubtful_alone(escrow),
+        is_uncertain=len(values_shown) > 1 or _is_doubtful_alone(escrow, values_shown),
         trouble=escrow.trouble if escrow is not None else None,
-        notes=(*_notes(device, kind, escrow, said, now), *_seen_notes(kind, escrow, current)),
+        notes=(
+            *_notes(device, kind, escrow, said, now),
+            *_doubt_notes((current, candidate), doubted),
+            *_seen_notes(kind, escrow, current),
+            *_contested_notes(device, escrow, records),
+        ),
         rotation_due_at=_rotation(device, kind, escrow),
         generations=len(records),
         can=_can(device, kind, escrow, records),
     )
 
 
-def _last_in_use(records: Sequence[TokenRecord]) -> TokenRecord | None:
-    """For kinds that no pointer names: envelopes, and codes that were stored before there were pointers."""
-    used = [
-        one
-        for one in records
-        if one.state in (TokenState.OK, TokenState.CANDIDATE, TokenState.SUSPECT)
-    ]
-    return max(used, key=lambda one: one.generation, default=None)
-
-
-def _is_doubtful_alone(escrow: Escrow | None) -> bool:
+def _is_doubtful_alone(escrow: Escrow | None, values_shown: Sequence[RecordId]) -> bool:
     """A first value that may never have arrived, or the only one that may be wrong: shown, and called uncertain. (DL-02)"""
     return (
         escrow is not None
-        and len(chosen(escrow)) == 1
+        and len(values_shown) == 1
         and escrow.state in (EscrowState.IN_FLIGHT, EscrowState.UNCERTAIN)
     )
 
@@ -190,6 +232,22 @@ def _notes(
     return tuple(notes)
 
 
+def _doubt_notes(
+    pointed: Iterable[TokenRecord | None], doubted: Iterable[TokenRecord]
+) -> tuple[str, ...]:
+    odd = [one for one in pointed if one is not None and LOOKS_ODD in one.cause]
+    return (
+        *(
+            f"Generation {one.generation} does not look like a recovery key: it may be damaged, and may work all the same."
+            for one in odd
+        ),
+        *(
+            f"Generation {one.generation} may be in force as well: nobody knows what became of it, and another was asked for."
+            for one in doubted
+        ),
+    )
+
+
 def _unlocked(device: Enrollment, escrow: Escrow) -> list[str]:
     """A locked Mac does not talk: one that does was unlocked, or never locked. (4.6)"""
     seen = device.last_seen_at
@@ -214,6 +272,17 @@ def _seen_notes(
         return ()
     return (
         "A person was shown the value in force, and nothing is planned to replace it: rotate it.",
+    )
+
+
+def _contested_notes(
+    device: Enrollment, escrow: Escrow | None, records: Iterable[TokenRecord]
+) -> tuple[str, ...]:
+    pointed = (escrow.current, escrow.candidate) if escrow is not None else ()
+    if not any(is_contested(one, device) and one.id not in pointed for one in records):
+        return ()
+    return (
+        "Another certificate that claimed this device told a value of its own; it is kept, and shown with `--generation` only.",
     )
 
 

@@ -42,7 +42,7 @@ def why_not_now(
     Raises:
         TargetNotLookedAt: it is destructive, and nobody has looked. The decision is to be asked again with a look.
     """
-    if not is_destructive(command.request_type):
+    if not is_destructive(command.request_type, command.references):
         return None
     device = seen.device or channel
     if look is None:

@@ -29,6 +29,10 @@ class SealedToken:
     value: SealedValue
     digest: KeyedDigest
     size: int
+    looks_odd: bool = False
+    """It may have been damaged on its way, and may work all the same. (escrowed-secrets.md 4.3)"""
+    same_as: RecordId | None = None
+    """A generation that holds this value already; looked for only where the value looks odd."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,11 @@ class Machine:
     def is_mac(self) -> bool:
         return self.platform is Platform.MACOS
 
+    @property
+    def may_be_mac(self) -> bool:
+        """A Mac, or a device that never said what it is."""
+        return self.platform in (Platform.MACOS, None)
+
 
 def machine_of(device: Enrollment, sheets: Iterable[FactSheet] = ()) -> Machine:
     """Everything that is known of a device's kind, from its row and from what it last reported."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from ostiary.domain.decision import AuditEntry, Change, Snapshot
-from ostiary.domain.enrollment import Enrollment
+from ostiary.domain.enrollment import Enrollment, EnrollmentKey
 from ostiary.domain.escrow import Escrow, EscrowState
 from ostiary.domain.escrow_view import ROTATED, chosen
 from ostiary.domain.operator import NotADevice, require_known
@@ -21,14 +21,22 @@ class SecretMovedOn(Conflicting):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Believed:
+    """Whose word counted, and what was pointed to, when it was looked up which value is in force."""
+
+    relationship: EnrollmentKey
+    pointed: tuple[RecordId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Disclosure:
     """Which generations of what are to be shown."""
 
     enrollment_id: EnrollmentId
     kind: TokenKind
     record_ids: tuple[RecordId, ...]
-    is_chosen: bool
-    """They are what is in force, or may be, as far as was known; not what somebody named by number."""
+    believed: Believed | None
+    """By what they were found to be in force, or perhaps; None where somebody named one by its number."""
     rotate_after: timedelta
 
 
@@ -47,7 +55,8 @@ def apply_reveal(
     if device.is_user_channel:
         raise NotADevice(enrollment_id=asked.enrollment_id)
     escrow = seen.escrow(asked.kind)
-    if asked.is_chosen and escrow is not None and chosen(escrow) != asked.record_ids:
+    found = Believed(relationship=device.key, pointed=chosen(escrow))
+    if asked.believed is not None and asked.believed != found:
         raise SecretMovedOn(enrollment_id=asked.enrollment_id, kind=asked.kind.value)
     planned = _planned(device, escrow, asked, now)
     return Change(

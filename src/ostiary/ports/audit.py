@@ -11,6 +11,6 @@ class AuditCounts(Protocol):
     """Counts what people and programs did, over all nodes of an installation."""
 
     async def count_audited(
-        self, tenant: TenantId, verbs: Sequence[str], *, since: datetime, among: int
+        self, tenant: TenantId, verbs: Sequence[str], *, since: datetime
     ) -> int:
-        """How many of the newest `among` entries are of one of these verbs, in lower case, and of that time."""
+        """How many entries since then are of one of these verbs, in lower case, whatever else was audited."""

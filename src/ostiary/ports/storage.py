@@ -62,8 +62,21 @@ class Challenges(Protocol):
 
     async def find_invitation(self, code: KeyedDigest) -> Invitation | None: ...
 
-    async def add_challenge(self, challenge: Challenge) -> None:
-        """Store it, and its ledger record of kind enrollment-challenge with the challenge's id, holder the id."""
+    async def add_challenge(self, challenge: Challenge, *, replaces: bool = False) -> None:
+        """Store it, and its ledger record of kind enrollment-challenge with the challenge's id, holder the id.
+
+        `replaces` ends those of the same device and purpose that no invitation gave out and nobody used.
+        """
+
+    async def withdraw_challenges(
+        self,
+        tenant: TenantId,
+        *,
+        serial_number: str | None,
+        enrollment_key: EnrollmentKey,
+        at: datetime,
+    ) -> None:
+        """End whatever was made for this device and is still unused: nobody can spend it any more."""
 
     async def find_challenge(
         self, digest: KeyedDigest

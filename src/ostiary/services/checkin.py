@@ -256,11 +256,11 @@ class CheckinService:
             lambda seen: apply_get(seen, message.channel, identity, now, reads_today=reads),
         )
         match change.answer:
-            case EscrowedToken(None):
+            case EscrowedToken(None, _):
                 log.warning("bootstrap_token_asked_and_none_held", fingerprint=identity.fingerprint)
                 return Reply(Media.PLIST, plist.encode({"BootstrapToken": b""}))
-            case EscrowedToken(record) if record is not None:
-                value = self._opened(record)
+            case EscrowedToken(record, device_id) if record is not None:
+                value = self._opened(identity, device_id, record)
                 log.info(
                     "bootstrap_token_handed_out",
                     enrollment_id=record.holder,
@@ -296,7 +296,8 @@ class CheckinService:
             case ReturnGranted(record, comes_by_profile):
                 granted: dict[str, plist.PlistValue] = {"Enabled": True}
                 if record is not None:
-                    granted["BootstrapToken"] = self._opened(record).reveal()
+                    value = self._opened(identity, message.channel.device_id, record)
+                    granted["BootstrapToken"] = value.reveal()
                 if comes_by_profile is not None:
                     granted["MDMProfileData"] = await self._make_profile(comes_by_profile)
                 log.info("return_to_service_granted", enrollment_id=message.channel.id)
@@ -374,9 +375,15 @@ class CheckinService:
             size=len(value),
         )
 
-    def _opened(self, record: TokenRecord) -> Secret:
+    def _opened(
+        self, identity: DeviceIdentity, device_id: EnrollmentId, record: TokenRecord
+    ) -> Secret:
+        """The value, as the bootstrap token of whoever asks: another device's does not open. (escrowed-secrets.md 4.0.2 rule 3)"""
         label = SealLabel(
-            tenant=record.tenant, holder=record.holder, kind=record.kind, record_id=record.id
+            tenant=identity.tenant,
+            holder=Holder(device_id),
+            kind=TokenKind.BOOTSTRAP,
+            record_id=record.id,
         )
         return self._sealer.unseal(record.value, label)
 

@@ -1,7 +1,7 @@
 """The command desk: every command, through any door, is classified by its RequestType and queued sealed."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 from uuid import uuid4
@@ -17,6 +17,7 @@ from ostiary.domain.decision import (
     QueueView,
     Snapshot,
 )
+from ostiary.domain.destructive_cap import SWITCHED, UNENROLLS, is_destructive
 from ostiary.domain.enqueueing import Order, Queued, apply_order
 from ostiary.domain.erasing import ErasePlan
 from ostiary.domain.escrow import kind_set_by
@@ -30,12 +31,24 @@ from ostiary.ports.clock import Clock
 from ostiary.ports.draws import Draws
 from ostiary.ports.sealer import Sealer
 from ostiary.ports.storage import Enrollments
-from ostiary.protocol.mdm.commands import Command, decode_raw_command, is_standard
-from ostiary.protocol.mdm.connect import LONGEST_COMMAND_UUID, CommandUuid, encode_command
+from ostiary.protocol.mdm.commands import (
+    Command,
+    decode_raw_command,
+    is_standard,
+    removes_profile,
+)
+from ostiary.protocol.mdm.connect import (
+    LONGEST_COMMAND_UUID,
+    CommandUuid,
+    encode_command,
+    is_derived,
+)
 from ostiary.protocol.mdm.filling import fill
 from ostiary.protocol.mdm.given_secrets import Lifted, lift
 from ostiary.protocol.mdm.identity import EnrollmentId
+from ostiary.protocol.mdm.lights_out import LOM_DEVICE_REQUEST, SwitchedByHand
 from ostiary.protocol.mdm.nature import Kind, nature_of
+from ostiary.protocol.mdm.written_commands import ERASE_DEVICE, RETURN, require_sound
 from ostiary.secret import Secret
 from ostiary.services.admin_account import AdminAccounts, wants_password
 from ostiary.services.caller import Caller, Scope
@@ -49,7 +62,7 @@ MOST_TARGETS: Final = 10_000
 ROTATE_FILEVAULT_KEY: Final = "RotateFileVaultKey"
 PIN, NEW_PASSWORD, CURRENT_PASSWORD = "PIN", "NewPassword", "CurrentPassword"
 UNLOCK_PASSWORD: Final = "FileVaultUnlock/Password"  # noqa: S105 - a place in a command, not a password
-RETURN, RETURN_PROFILE = "ReturnToService", "MDMProfileData"
+RETURN_PROFILE: Final = "MDMProfileData"
 RETURN_TOKEN: Final = f"{RETURN}/BootstrapToken"
 _TRIED: Final = frozenset({CURRENT_PASSWORD, "Password"})
 """Places of secrets that a command only tries; what is set or latest is a reference."""
@@ -71,6 +84,12 @@ class NobodyNamed(Malformed):
 
 class CommandUuidUnusable(Malformed):
     """The CommandUUID is too long, or holds characters that cannot be printed."""
+
+
+class CommandUuidReserved(Malformed):
+    """The CommandUUID is a UUID of version 5: such names are given by this server, to what follows from a report."""
+
+    hint = "Leave the CommandUUID out, or use a random one (version 4), as `uuidgen` prints it."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +124,11 @@ class CommandDesk:
         draws: Draws,
         clock: Clock,
         cap: DestructiveCap,
+        own_profile: str,
     ) -> None:
+        """`own_profile` is the PayloadIdentifier of the enrollment profiles that are made here."""
         self._cap = cap
+        self._own_profile = own_profile
         self._admins = AdminAccounts(sealer, draws)
         self._enrollments = enrollments
         self._escrow = escrow
@@ -142,20 +164,29 @@ class CommandDesk:
         pushes: bool = True,
         uuid: CommandUuid | None = None,
         confirmed: int | None = None,
+        switched: Sequence[EnrollmentId] = (),
     ) -> Enqueued:
         """Queue one command for each target, under one CommandUUID; each target is decided by itself.
 
-        `confirmed` is how many targets somebody counted: beyond the cap, a destructive command needs it.
+        `confirmed` is how many devices somebody counted: beyond the cap, a destructive command needs it.
+        `switched` are the Macs that a controller is to switch: they are counted, not the controller.
 
         Raises:
-            NobodyNamed, TooManyTargets, ScopeMissing
+            What `require_sound` and `lift` raise: the command itself is refused.
+            NobodyNamed, TooManyTargets, CommandUuidReserved, ScopeMissing
             TooManyDestructive, AnotherNumberConfirmed: nothing was queued for anybody.
         """
         order, lifted = self._prepared(targets, command, caller, pushes=pushes, uuid=uuid)
         refused: dict[EnrollmentId, OstiaryError | None] = dict.fromkeys(targets)
         request_type = order.request_type
-        async with self._cap.room_for(request_type, caller.tenant, len(refused), confirmed):
+        if request_type == LOM_DEVICE_REQUEST and not switched:
+            raise SwitchedByHand
+        wanted = _counted(order, switched or refused)
+        async with self._cap.room_for(caller.tenant, wanted, confirmed):
             await self._order_all(caller, refused, order, lifted)
+            if None in refused.values():
+                for mac in switched:
+                    await self._note_switched(caller, mac, order)
         return Enqueued(uuid=order.uuid, request_type=request_type, refused=refused)
 
     async def rehearse(
@@ -175,8 +206,9 @@ class CommandDesk:
         order, lifted = self._prepared(targets, command, caller, pushes=False, uuid=uuid)
         refused: OstiaryError | None = None
         try:
-            wanted = len(set(targets))
-            await self._cap.require(order.request_type, caller.tenant, wanted, confirmed)
+            if order.request_type == LOM_DEVICE_REQUEST:
+                raise SwitchedByHand
+            await self._cap.require(caller.tenant, _counted(order, targets), confirmed)
         except OstiaryError as error:
             refused = error
         found: dict[EnrollmentId, Rehearsed] = {}
@@ -198,8 +230,12 @@ class CommandDesk:
             raise NobodyNamed
         if len(targets) > MOST_TARGETS:
             raise TooManyTargets(limit=MOST_TARGETS)
+        if uuid is not None and is_derived(uuid):
+            raise CommandUuidReserved(field="CommandUUID")
+        require_sound(command)
         request_type = str(command["RequestType"])
-        _require_scope(request_type, caller)
+        unenrolls = removes_profile(command, self._own_profile)
+        _require_scope(request_type, caller, unenrolls=unenrolls)
         uuid = uuid or CommandUuid(str(uuid4()).upper())
         lifted = lift(command)
         order = Order(
@@ -208,7 +244,7 @@ class CommandDesk:
             payload=self._sealed(caller.tenant, uuid, _kept_by_hand(lifted)),
             source=caller.name,
             pushes=pushes,
-            references=_references(lifted.command),
+            references=(UNENROLLS,) if unenrolls else _references(lifted.command),
             erase=ErasePlan.of(command),
             now=self._clock.now(),
         )
@@ -255,6 +291,20 @@ class CommandDesk:
             for _ in range(min(_ORDERS_AT_ONCE, len(refused))):
                 group.create_task(work())
 
+    async def _note_switched(self, caller: Caller, target: EnrollmentId, order: Order) -> None:
+        """A line in the audit for a Mac that is switched: by these the cap counts."""
+        audit = AuditEntry(
+            tenant=caller.tenant,
+            actor=caller.name,
+            verb=SWITCHED,
+            subject=target,
+            reason=f"command {order.uuid}",
+        )
+        ask = Ask(who=ByName(tenant=caller.tenant, enrollment_id=target))
+        await self._enrollments.decide(
+            ask, lambda _seen: Change(at=order.now, answer=None, audit=audit)
+        )
+
     async def _order(
         self, caller: Caller, target: EnrollmentId, order: Order, lifted: Lifted
     ) -> OstiaryError | None:
@@ -285,7 +335,9 @@ class CommandDesk:
         )
         if waits_for_code:
             return ask, lambda seen: apply_allow_user_lock(seen, target, order)
-        if kind is None or kind is TokenKind.ADMIN_PASSWORD:
+        if kind is None or (
+            kind is TokenKind.ADMIN_PASSWORD and not wants_password(lifted.command)
+        ):
             return ask, lambda seen: apply_order(seen, target, order)
         wanted = self._wanted(tenant, target, order, lifted, kind)
         if kind is TokenKind.LOCK_PIN:
@@ -313,7 +365,18 @@ class CommandDesk:
         lifted: Lifted,
         kind: TokenKind,
     ) -> SecretOrder:
-        """The command with the secret that it sets, sealed for this one device: what was given, or a PIN that is drawn."""
+        """The command with the secret that it sets, sealed for this one device: what was given, or a PIN that is drawn.
+
+        What is drawn for an account, and the key pair for a rotation, take their time and are made apart; until then
+        this decides as they will.
+        """
+        if kind is TokenKind.FILEVAULT_KEY:
+            unlocks = UNLOCK_PASSWORD in lifted.secrets
+            current_key = None if unlocks else UNLOCK_PASSWORD
+            return SecretOrder(order=order, kind=kind, current_key=current_key)
+        if kind is TokenKind.ADMIN_PASSWORD:
+            drawn = seal_for(self._sealer, tenant, target, kind, self._draws.password(), order.now)
+            return SecretOrder(order=order, kind=kind, candidate=drawn)
         key = PIN if kind is TokenKind.LOCK_PIN else NEW_PASSWORD
         value = lifted.secrets.get(key)
         if kind is TokenKind.LOCK_PIN and value is None:
@@ -337,7 +400,7 @@ class CommandDesk:
             kind=TokenKind.FILEVAULT_KEY,
             unlock_with=lifted.secrets.get(UNLOCK_PASSWORD),
         )
-        await self._escrow.change(wish, caller, uuid=order.uuid)
+        await self._escrow.change(wish, caller, uuid=order.uuid, pushes=order.pushes)
 
     def _sealed(self, tenant: TenantId, uuid: CommandUuid, command: Command) -> SealedValue:
         if is_standard(command):
@@ -349,7 +412,7 @@ def _references(command: Command) -> tuple[Reference, ...]:
     """What is filled in at hand-out, or must be held by then, beside the secret that the command sets. (4.7 rule 8, 4.9)"""
     if allows_user_lock(command):
         return (CODE_HELD,)
-    wish = command.get(RETURN)
+    wish = command.get(RETURN) if command.get("RequestType") == ERASE_DEVICE else None
     if not isinstance(wish, Mapping) or wish.get("Enabled") is not True:
         return ()
     plan = ErasePlan.of(command)
@@ -366,7 +429,7 @@ def _kept_by_hand(lifted: Lifted) -> Command:
     for key, secret in lifted.secrets.items():
         if key in _TRIED:
             fill(command, key, secret.reveal().decode())
-    wish = command.get(RETURN)
+    wish = command.get(RETURN) if command.get("RequestType") == ERASE_DEVICE else None
     if isinstance(wish, Mapping):
         # What is empty marks a place that is filled at hand-out, if it is.
         command[RETURN] = {key: value for key, value in wish.items() if value != b""}
@@ -388,8 +451,13 @@ def written_command(body: bytes) -> tuple[Command, CommandUuid | None]:
     return raw.command.as_mapping(), uuid
 
 
-def _require_scope(request_type: str, caller: Caller) -> None:
-    match nature_of(request_type).kind:
+def _counted(order: Order, devices: Collection[EnrollmentId]) -> int:
+    """How many devices the cap is to count; none for a command that is not destructive."""
+    return len(set(devices)) if is_destructive(order.request_type, order.references) else 0
+
+
+def _require_scope(request_type: str, caller: Caller, *, unenrolls: bool) -> None:
+    match Kind.DESTRUCTIVE if unenrolls else nature_of(request_type).kind:
         case Kind.DESTRUCTIVE:
             caller.require(Scope.COMMANDS_DESTRUCTIVE)
         case Kind.SECRET:

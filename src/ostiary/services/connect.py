@@ -8,7 +8,12 @@ import structlog
 
 from ostiary.domain.answer import Declined, Goodbye, HandOut
 from ostiary.domain.command import LiveCommand, Reference
-from ostiary.domain.command_queue import Report, ReportAnswer, apply_report
+from ostiary.domain.command_queue import (
+    Report,
+    ReportAnswer,
+    StrayNotLookedAt,
+    apply_report,
+)
 from ostiary.domain.contest import settling
 from ostiary.domain.decision import Ask, ByCertificate, Change, EscrowView, QueueView
 from ostiary.domain.enrollment import Enrollment
@@ -123,7 +128,8 @@ class CommandChannel:
         match change.answer:
             case HandOut(command, fills, with_profile):
                 minted = profile if with_profile else None
-                body = await self._render(identity.tenant, command, fills, minted)
+                device = Holder(message.channel.device_id)
+                body = await self._render(identity.tenant, device, command, fills, minted)
                 return Reply(Media.COMMAND, body)
             case Goodbye() as goodbye:
                 return say_goodbye(goodbye)
@@ -144,6 +150,9 @@ class CommandChannel:
         policy = self._policy()
         try:
             return await self._asked(ask, report, policy), None
+        except StrayNotLookedAt:
+            kept = await self._secrets.kept(report.identity, report.message, report.brought)
+            return await self._decided(ask, replace(report, kept=kept))
         except TargetNotLookedAt as target:
             profile, lacks = await self._profile_for(target)
             look = Look(expires_after=policy.destructive_expires_after, no_profile=lacks)
@@ -167,11 +176,15 @@ class CommandChannel:
     async def _render(
         self,
         tenant: TenantId,
+        device: Holder,
         command: LiveCommand,
         fills: tuple[tuple[Reference, RecordId], ...],
         profile: bytes | None,
     ) -> bytes:
-        """The command's body, its references filled with the values as they are now. (escrowed-secrets.md 4.0.2 rule 6)"""
+        """The command's body, its references filled with the values as they are now. (escrowed-secrets.md 4.0.2 rule 6)
+
+        Each is opened as this device's: a pointer that names another's record gives nothing away. (rule 3)
+        """
         if not command.payload:
             body = dict(standard_form(command.request_type))
         else:
@@ -180,20 +193,20 @@ class CommandChannel:
                 return written.reveal()
             body = dict(decode_raw_command(written.reveal()).command.as_mapping())
         for reference, record_id in fills:
-            value = await self._value(command, record_id)
+            label = SealLabel(
+                tenant=tenant, holder=device, kind=reference.kind, record_id=record_id
+            )
+            value = await self._value(command, label)
             fill(body, reference.key, _written(reference.kind, value))
         for reference in command.references:
             if profile is not None and reference.is_minted:
                 fill(body, reference.key, profile)
         return encode_command(command.uuid, body)
 
-    async def _value(self, command: LiveCommand, record_id: RecordId) -> Secret:
-        record = await self._enrollments.load_record(record_id)
+    async def _value(self, command: LiveCommand, label: SealLabel) -> Secret:
+        record = await self._enrollments.load_record(label.record_id)
         if record is None:
-            raise SecretGone(command_uuid=command.uuid, record_id=record_id)
-        label = SealLabel(
-            tenant=record.tenant, holder=record.holder, kind=record.kind, record_id=record.id
-        )
+            raise SecretGone(command_uuid=command.uuid, record_id=label.record_id)
         return self._sealer.unseal(record.value, label)
 
 

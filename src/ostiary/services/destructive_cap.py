@@ -3,22 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
 
-from ostiary.domain.destructive_cap import (
-    CAP_WINDOW,
-    DESTRUCTIVE_TYPES,
-    is_destructive,
-    require_within_cap,
-)
+from ostiary.domain.destructive_cap import CAP_WINDOW, COUNTED_VERBS, require_within_cap
 from ostiary.domain.policy import Policy
 from ostiary.domain.token import TenantId
 from ostiary.ports.audit import AuditCounts
 from ostiary.ports.clock import Clock
-
-_VERBS: Final = tuple(f"enqueue {name}".lower() for name in DESTRUCTIVE_TYPES)
-_AMONG: Final = 20_000
-"""Newest audit entries that are looked through: more than the highest cap, so that none of them hides that it is reached."""
 
 
 class DestructiveCap:
@@ -32,32 +22,32 @@ class DestructiveCap:
 
     @asynccontextmanager
     async def room_for(
-        self, request_type: str, tenant: TenantId, wanted: int, confirmed: int | None
+        self, tenant: TenantId, wanted: int, confirmed: int | None
     ) -> AsyncIterator[None]:
         """Queue inside: two requests of one process are counted one after the other, those of two nodes may overlap.
+
+        `wanted` is how many devices the request is for; zero for one that is not destructive, which always has room.
 
         Raises:
             TooManyDestructive, AnotherNumberConfirmed
         """
-        if not is_destructive(request_type):
+        if not wanted:
             yield
             return
         async with self._one_at_a_time:
-            await self.require(request_type, tenant, wanted, confirmed)
+            await self.require(tenant, wanted, confirmed)
             yield
 
-    async def require(
-        self, request_type: str, tenant: TenantId, wanted: int, confirmed: int | None
-    ) -> None:
+    async def require(self, tenant: TenantId, wanted: int, confirmed: int | None) -> None:
         """The same question without queueing: for a dry run.
 
         Raises:
             TooManyDestructive, AnotherNumberConfirmed
         """
-        if not is_destructive(request_type):
+        if not wanted:
             return
         most = self._policy().most_destructive_an_hour
         already = await self._audit.count_audited(
-            tenant, _VERBS, since=self._clock.now() - CAP_WINDOW, among=_AMONG
+            tenant, COUNTED_VERBS, since=self._clock.now() - CAP_WINDOW
         )
         require_within_cap(wanted=wanted, already=already, most=most, confirmed=confirmed)

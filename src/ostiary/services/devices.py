@@ -5,21 +5,22 @@ from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.operator import apply_accept, apply_keep, apply_release
 from ostiary.domain.token import Fingerprint, TenantId
 from ostiary.ports.clock import Clock
-from ostiary.ports.storage import Enrollments
+from ostiary.ports.storage import Challenges, Enrollments
 from ostiary.protocol.mdm.identity import EnrollmentId
 
 
 class DeviceDesk:
     """Carries out people's decisions about enrollments, each with its audit entry in the same commit."""
 
-    def __init__(self, enrollments: Enrollments, clock: Clock) -> None:
+    def __init__(self, enrollments: Enrollments, challenges: Challenges, clock: Clock) -> None:
+        self._challenges = challenges
         self._enrollments = enrollments
         self._clock = clock
 
     async def release(
         self, tenant: TenantId, enrollment_id: EnrollmentId, *, actor: str, reason: str
     ) -> Enrollment:
-        """Let a device go: it is told to leave management at its next request.
+        """Let a device go: it is told to leave management at its next request, and cannot come back by what it was given.
 
         Raises:
             EnrollmentUnknown, NotADevice
@@ -31,6 +32,13 @@ class DeviceDesk:
         ask = Ask(who=ByName(tenant=tenant, enrollment_id=enrollment_id), escrows=EscrowView.ALWAYS)
         change = await self._enrollments.decide(
             ask, lambda seen: apply_release(seen, enrollment_id, audit, now)
+        )
+        # Afterwards: until it is let go, a device can have another credential made.
+        await self._challenges.withdraw_challenges(
+            tenant,
+            serial_number=change.answer.facts.serial_number,
+            enrollment_key=change.answer.key,
+            at=now,
         )
         return change.answer
 

@@ -142,7 +142,8 @@ class EnrollmentService:
         """The profile with which a device that is erased comes back, with a credential that only it can use, once.
 
         It enrolls anew, so this is no renewal; it is believed because the credential was made for its serial number.
-        Minted when the command leaves: what waits in a queue would be spent or over by then.
+        Minted when the command leaves: what waits in a queue would be spent or over by then. An earlier one that was not
+        used ends: of those that were told, only the last can be used.
 
         Raises:
             NoPushCertificate: there is no topic to write into it.
@@ -166,7 +167,8 @@ class EnrollmentService:
                 invitation_id=None,
                 valid_until=now + self._policy.return_valid_for,
                 created_at=now,
-            )
+            ),
+            replaces=True,
         )
         return self._render(topic, challenge, installed)
 

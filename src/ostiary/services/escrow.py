@@ -28,15 +28,10 @@ from ostiary.domain.facts import SheetName
 from ostiary.domain.first_commands import DEVICE_INFORMATION, STANDARD_PAYLOAD
 from ostiary.domain.ledger import SealedToken
 from ostiary.domain.operator import require_known
-from ostiary.domain.token import (
-    Holder,
-    TenantId,
-    TokenKind,
-)
-from ostiary.errors import Conflicting, Refused
+from ostiary.domain.token import TenantId, TokenKind
+from ostiary.errors import Refused
 from ostiary.ports.clock import Clock
 from ostiary.ports.draws import Draws
-from ostiary.ports.escrow import Escrows
 from ostiary.ports.escrow_keys import EscrowKey, EscrowKeys
 from ostiary.ports.sealer import Sealer
 from ostiary.ports.storage import Enrollments
@@ -57,12 +52,6 @@ class CannotBeChanged(Refused):
     """No command changes a secret of this kind."""
 
     hint = "These can be changed: recovery-lock, firmware-password, admin-password, filevault-key, activation-bypass-device."
-
-
-class RecoveryKeyNotHeld(Conflicting):
-    """A FileVault key is rotated with the key in force, or with a user's password; neither is at hand."""
-
-    hint = "Give the password of a FileVault user with --unlock-with, or wait until the Mac has escrowed its key."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,21 +97,24 @@ class EscrowDesk:
     def __init__(
         self,
         enrollments: Enrollments,
-        escrows: Escrows,
         sealer: Sealer,
         keys: EscrowKeys,
         draws: Draws,
         clock: Clock,
     ) -> None:
         self._enrollments = enrollments
-        self._escrows = escrows
         self._sealer = sealer
         self._keys = keys
         self._draws = draws
         self._clock = clock
 
     async def change(
-        self, wish: Wish, caller: Caller, *, uuid: CommandUuid | None = None
+        self,
+        wish: Wish,
+        caller: Caller,
+        *,
+        uuid: CommandUuid | None = None,
+        pushes: bool = True,
     ) -> CommandUuid:
         """Set or change a secret, or have the device bring another one.
 
@@ -130,11 +122,15 @@ class EscrowDesk:
             ScopeMissing, EnrollmentUnknown, NotEnrolled, CannotBeChanged
             UnusablePassword: the value that was given cannot be typed there.
             SetUnderWay, SecretUncertain: one change at a time.
+            RecoveryKeyNotHeld: nothing is at hand to rotate a FileVault key with.
+            CommandUuidTaken
             Refused: the device cannot do that.
         """
         caller.require(Scope.COMMANDS_SECRET)
         prepared = await self._prepared(wish, caller)
-        return await self._send(wish, prepared, caller, uuid or _fresh_uuid())
+        request_type = str(prepared.command["RequestType"])
+        order = self._order(request_type, uuid or _fresh_uuid(), caller, prepared.command)
+        return await self._send(wish, prepared, caller, replace(order, pushes=pushes))
 
     async def change_or_defer(
         self, wish: Wish, caller: Caller, *, again_after: timedelta = LOOK_FOR_GUID
@@ -187,7 +183,7 @@ class EscrowDesk:
             case TokenKind.ADMIN_PASSWORD:
                 return await self._admin_password(wish, caller)
             case TokenKind.FILEVAULT_KEY:
-                return await self._rotation(wish, caller)
+                return await self._rotation(wish)
             case TokenKind.BYPASS_DEVICE:
                 return _Prepared(command=secret_commands.activation_lock_bypass_code())
             case _:
@@ -211,16 +207,12 @@ class EscrowDesk:
         command = account_commands.set_auto_admin_password(guid=guid, password_hash=hashed)
         return _Prepared(command=command, value=value)
 
-    async def _rotation(self, wish: Wish, caller: Caller) -> _Prepared:
+    async def _rotation(self, wish: Wish) -> _Prepared:
         key = await self._make_key(wish.enrollment_id)
         command = dict(secret_commands.rotate_filevault_key(reply_certificate=key.certificate))
         if wish.unlock_with is not None:
             command["FileVaultUnlock"] = {"Password": wish.unlock_with.reveal().decode()}
             return _Prepared(command=command, escrow_key=key)
-        found = await self._escrows.find(caller.tenant, Holder(wish.enrollment_id))
-        held = next((one for one in found if one.kind is TokenKind.FILEVAULT_KEY), None)
-        if held is None or held.current is None:
-            raise RecoveryKeyNotHeld(enrollment_id=wish.enrollment_id)
         return _Prepared(command=command, current_key=_UNLOCK, escrow_key=key)
 
     async def _admin_guid(self, enrollment_id: EnrollmentId, caller: Caller) -> str:
@@ -237,10 +229,8 @@ class EscrowDesk:
         return guid
 
     async def _send(
-        self, wish: Wish, prepared: _Prepared, caller: Caller, uuid: CommandUuid
+        self, wish: Wish, prepared: _Prepared, caller: Caller, order: Order
     ) -> CommandUuid:
-        request_type = str(prepared.command["RequestType"])
-        order = self._order(request_type, uuid, caller, prepared.command)
         wanted = SecretOrder(
             order=order,
             kind=wish.kind,
@@ -262,8 +252,9 @@ class EscrowDesk:
         def rule(seen: Snapshot) -> Change[Queued]:
             return replace(apply_secret_order(seen, wish.enrollment_id, wanted), audit=audit)
 
-        await self._enrollments.decide(_ask(caller.tenant, wish.enrollment_id), rule)
-        return uuid
+        ask = replace(_ask(caller.tenant, wish.enrollment_id), reported=order.uuid)
+        await self._enrollments.decide(ask, rule)
+        return order.uuid
 
     def _order(
         self, request_type: str, uuid: CommandUuid, caller: Caller, command: Command | None = None

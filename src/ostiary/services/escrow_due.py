@@ -13,8 +13,15 @@ from ostiary.domain.command import ClosedCommand, CommandState, LiveCommand
 from ostiary.domain.decision import Ask, ByName, Change, EscrowView, QueueView, Snapshot
 from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.escrow import Escrow, EscrowState
-from ostiary.domain.escrow_booking import BACK_OFF, ESCROW_WORKER, News, lost, standard_command
-from ostiary.domain.escrow_machine import ASK_OF_RESTART
+from ostiary.domain.escrow_booking import (
+    BACK_OFF,
+    ESCROW_WORKER,
+    News,
+    lost,
+    of_turn,
+    standard_command,
+)
+from ostiary.domain.escrow_machine import ASK_OF_RESTART, verify_again
 from ostiary.domain.escrow_orders import follow_up
 from ostiary.domain.first_commands import SECURITY_INFO
 from ostiary.domain.token import TokenKind
@@ -157,6 +164,11 @@ def _tended(seen: Snapshot, device: Enrollment, before: Escrow, now: datetime) -
         return lost(device, before, f"no answer since {before.since:%Y-%m-%d %H:%M} UTC", now)
     if before.kind is TokenKind.FILEVAULT_ESCROW_KEY:
         return _asked(seen, device, before, SECURITY_INFO, now, again_at=now + ASK_DAILY)
+    if before.state is EscrowState.UNCERTAIN and device.state.is_served:
+        # It was asked, and could not say. (row 7b)
+        uuid = follow_up(before, "again", now)
+        asked = verify_again(replace(before, due_at=None), uuid, now)
+        return of_turn(device, before, asked, now)
     return News(escrows=(replace(before, due_at=None),))
 
 

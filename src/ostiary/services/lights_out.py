@@ -29,6 +29,8 @@ class Switching:
     switch: Switch
     dns_name_by_target: Mapping[EnrollmentId, str]
     """Of each target the name in its lights-out certificate."""
+    confirmed: int | None = None
+    """How many targets somebody counted; needed beyond the cap on destructive commands."""
 
 
 class LightsOutDesk:
@@ -45,13 +47,20 @@ class LightsOutDesk:
         Raises:
             ScopeMissing, EnrollmentUnknown, NoLightsOutRequests, UnusableDnsName
             LightsOutSetupUnknown: a target was never asked where it listens, or never answered. (LO-01)
+            TooManyDestructive, AnotherNumberConfirmed: each target counts.
         """
         caller.require(Scope.COMMANDS_DESTRUCTIVE)
         requests = [
             await self._planned(target, dns_name, wish.switch, caller)
             for target, dns_name in wish.dns_name_by_target.items()
         ]
-        return await self._desk.enqueue([wish.controller], lom_device_request(requests), caller)
+        return await self._desk.enqueue(
+            [wish.controller],
+            lom_device_request(requests),
+            caller,
+            confirmed=wish.confirmed,
+            switched=tuple(wish.dns_name_by_target),
+        )
 
     async def _planned(
         self, target: EnrollmentId, dns_name: str, switch: Switch, caller: Caller

@@ -8,11 +8,20 @@ from typing import Final
 import structlog
 
 from ostiary.domain.decision import Ask, AuditEntry, ByName, EscrowView
+from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.escrow import Escrow, EscrowState
-from ostiary.domain.escrow_view import FOR_PEOPLE, chosen
+from ostiary.domain.escrow_view import (
+    FOR_PEOPLE,
+    believed_without_pointer,
+    chosen,
+    is_contested,
+    is_set_aside,
+    may_be_in_force,
+)
+from ostiary.domain.operator import EnrollmentUnknown
 from ostiary.domain.policy import Policy
-from ostiary.domain.reveal import Disclosure, SecretMovedOn, apply_reveal
-from ostiary.domain.token import Holder, TokenKind, TokenRecord
+from ostiary.domain.reveal import Believed, Disclosure, SecretMovedOn, apply_reveal
+from ostiary.domain.token import Holder, RecordId, TenantId, TokenKind, TokenRecord
 from ostiary.domain.token_standing import standing_of
 from ostiary.errors import Malformed, Missing, OstiaryError, Refused
 from ostiary.ports.clock import Clock
@@ -28,6 +37,9 @@ log = structlog.get_logger()
 
 LONGEST_REASON: Final = 1000
 _TRIES: Final = 3
+_CURRENT, _CANDIDATE, _EARLIER = "current", "candidate", "earlier"
+CONTESTED: Final = "contested"
+"""The role of what another certificate told that claims, or claimed, the device."""
 
 
 class ReasonMissing(Malformed):
@@ -67,7 +79,7 @@ class Shown:
 
     generation: int
     role: str
-    """`current`, `candidate` (it may be in force instead), or `earlier`."""
+    """`current`, `candidate` (it may be in force instead), `contested` (told by another certificate), or `earlier`."""
     word: str
     cause: str
     received_at: datetime
@@ -176,13 +188,26 @@ class RevealService:
     ) -> Revealed:
         """Opened first, so that nothing is called disclosed that could not be; shown after the commit."""
         holder, now = Holder(enrollment_id), self._clock.now()
+        device = await self._device(caller.tenant, enrollment_id)
         states = await self._escrows.find(caller.tenant, holder)
         escrow = next((one for one in states if one.kind is kind), None)
         history = await self._reports.token_history(caller.tenant, holder)
         known = [one for one in history if one.kind is kind and one.holder == holder]
-        wanted = _in_force(known, escrow) if generation is None else _by_number(known, generation)
-        shown = [await self._opened(one, escrow, now) for one in wanted]
-        numbers = ", ".join(str(record.generation) for record in wanted)
+        found = _in_force(known, escrow, device)
+        wanted = found if generation is None else (_by_number(known, generation),)
+        if not wanted:
+            raise NothingHeld
+        in_force = escrow.current if escrow is not None else next(iter(found), None)
+        asking = _Asking(
+            tenant=caller.tenant,
+            device=device,
+            kind=kind,
+            current=in_force,
+            candidates=found if escrow is None else (*found, escrow.candidate),
+            now=now,
+        )
+        shown = [await self._opened(one, asking) for one in wanted]
+        numbers = ", ".join(str(one.generation) for one in shown)
         audit = AuditEntry(
             tenant=caller.tenant,
             actor=caller.name,
@@ -193,8 +218,10 @@ class RevealService:
         asked = Disclosure(
             enrollment_id=enrollment_id,
             kind=kind,
-            record_ids=tuple(record.id for record in wanted),
-            is_chosen=generation is None,
+            record_ids=wanted,
+            believed=Believed(relationship=device.key, pointed=chosen(escrow))
+            if generation is None
+            else None,
             rotate_after=self._policy().rotate_after_reveal,
         )
         ask = Ask(
@@ -207,53 +234,84 @@ class RevealService:
             enrollment_id=enrollment_id,
             kind=kind,
             shown=tuple(shown),
-            is_uncertain=generation is None and _is_uncertain(escrow),
+            is_uncertain=_is_uncertain(escrow, wanted)
+            if generation is None
+            else _is_doubtful(shown),
             rotation_due_at=change.answer,
         )
 
-    async def _opened(self, known: TokenRecord, escrow: Escrow | None, now: datetime) -> Shown:
-        record = await self._enrollments.load_record(known.id)
+    async def _device(self, tenant: TenantId, enrollment_id: EnrollmentId) -> Enrollment:
+        rows = await self._reports.find_enrollments(tenant, enrollment_id)
+        row = next((one for one in rows if one.id == enrollment_id), None)
+        if row is None:
+            raise EnrollmentUnknown(enrollment_id=enrollment_id)
+        return row
+
+    async def _opened(self, record_id: RecordId, asking: "_Asking") -> Shown:
+        """The value, opened as this device's of this kind: a pointer to another's gives nothing away. (4.0.2 rule 3)"""
+        record = await self._enrollments.load_record(record_id)
         if record is None:  # retention was quicker
-            raise SecretMovedOn(kind=known.kind.value)
+            raise SecretMovedOn(kind=asking.kind.value)
         label = SealLabel(
-            tenant=record.tenant, holder=record.holder, kind=record.kind, record_id=record.id
+            tenant=asking.tenant,
+            holder=Holder(asking.device.id),
+            kind=asking.kind,
+            record_id=record_id,
         )
         return Shown(
             generation=record.generation,
-            role=_role(record, escrow),
-            word=standing_of(record, now).word,
+            role=_role(record, asking),
+            word=standing_of(record, asking.now).word,
             cause=record.cause,
             received_at=record.received_at,
             value=self._sealer.unseal(record.value, label),
         )
 
 
-def _by_number(records: Sequence[TokenRecord], generation: int) -> tuple[TokenRecord, ...]:
-    found = tuple(record for record in records if record.generation == generation)
-    if not found:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asking:
+    """Whose value of what is to be shown, and where that stands."""
+
+    tenant: TenantId
+    device: Enrollment
+    kind: TokenKind
+    current: RecordId | None
+    candidates: tuple[RecordId | None, ...]
+    now: datetime
+
+
+def _by_number(records: Sequence[TokenRecord], generation: int) -> RecordId:
+    found = next((record.id for record in records if record.generation == generation), None)
+    if found is None:
         raise GenerationUnknown(generation=generation)
     return found
 
 
-def _in_force(records: Sequence[TokenRecord], escrow: Escrow | None) -> tuple[TokenRecord, ...]:
-    """What is in force or may be, the one that was in force first. Where no pointer is kept, the newest."""
-    if escrow is None and records:
-        return (max(records, key=lambda one: one.generation),)
-    by_id = {record.id: record for record in records}
-    found = tuple(by_id[one] for one in chosen(escrow) if one in by_id)
-    if not found:
-        raise NothingHeld
-    return found
+def _in_force(
+    records: Sequence[TokenRecord], escrow: Escrow | None, device: Enrollment
+) -> tuple[RecordId, ...]:
+    """What is in force or may be, the one that was in force first; where no pointer is kept, the newest that is believed."""
+    if escrow is not None:
+        return may_be_in_force(escrow, records)
+    newest = believed_without_pointer(device, records)
+    return () if newest is None else (newest.id,)
 
 
-def _is_uncertain(escrow: Escrow | None) -> bool:
+def _is_uncertain(escrow: Escrow | None, wanted: Sequence[RecordId]) -> bool:
     if escrow is None:
         return False
     doubtful = (EscrowState.IN_FLIGHT, EscrowState.UNCERTAIN)
-    return len(chosen(escrow)) > 1 or escrow.state in doubtful
+    return len(wanted) > 1 or escrow.state in doubtful
 
 
-def _role(record: TokenRecord, escrow: Escrow | None) -> str:
-    if escrow is None or record.id == escrow.current:
-        return "current"
-    return "candidate" if record.id == escrow.candidate else "earlier"
+def _is_doubtful(shown: Sequence[Shown]) -> bool:
+    """Whether somebody named a value that nobody says is, or was, the device's own."""
+    return any(one.role in (CONTESTED, _CANDIDATE) for one in shown)
+
+
+def _role(record: TokenRecord, asking: _Asking) -> str:
+    if record.id == asking.current:
+        return _CURRENT
+    if record.id in asking.candidates or is_set_aside(record, asking.device):
+        return _CANDIDATE
+    return CONTESTED if is_contested(record, asking.device) else _EARLIER

@@ -1,14 +1,15 @@
 """Secrets and facts in reports: read, opened and sealed before storage is asked to decide."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 import structlog
 
 from ostiary.domain.facts import Fact, SheetName
 from ostiary.domain.ledger import SealedToken
-from ostiary.domain.token import Fingerprint, Holder, TenantId, TokenKind
+from ostiary.domain.token import Fingerprint, Holder, TenantId, TokenKind, TokenRecord
 from ostiary.domain.visitor import DeviceIdentity
 from ostiary.errors import OstiaryError
 from ostiary.formats.cms_envelope import NotForThisKey
@@ -21,7 +22,7 @@ from ostiary.protocol.mdm import secret_answers
 from ostiary.protocol.mdm.connect import ConnectReport, Status
 from ostiary.protocol.mdm.device_information import decode_hardware
 from ostiary.protocol.mdm.lights_out import decode_lights_out
-from ostiary.protocol.mdm.recovery_key import read_recovery_key
+from ostiary.protocol.mdm.recovery_key import RecoveryKey, read_recovery_key
 from ostiary.protocol.mdm.security_info import decode_security_info
 from ostiary.protocol.mdm.user_list import decode_user_list
 from ostiary.secret import Secret
@@ -56,6 +57,17 @@ class SecretReader:
             return ()
         return tuple([token async for token in self._tokens(identity, message)])
 
+    async def kept(
+        self, identity: DeviceIdentity, message: ConnectReport, brought: Iterable[SealedToken]
+    ) -> tuple[TokenRecord, ...]:
+        """The generations that are held of the kinds that a report brings."""
+        holder = Holder(message.channel.device_id)
+        found = [
+            await self._escrows.records_of(identity.tenant, holder, kind)
+            for kind in sorted({token.kind for token in brought})
+        ]
+        return tuple(record for records in found for record in records)
+
     async def _tokens(
         self, identity: DeviceIdentity, message: ConnectReport
     ) -> AsyncIterator[SealedToken]:
@@ -66,7 +78,8 @@ class SecretReader:
         elif envelope is not None:
             key = await self._open(identity.tenant, holder, envelope)
             if key is not None:
-                yield self._sealed(identity.tenant, holder, TokenKind.FILEVAULT_KEY, key)
+                token = self._sealed(identity.tenant, holder, TokenKind.FILEVAULT_KEY, key.value)
+                yield await self._marked(identity.tenant, token, holder) if key.looks_odd else token
             else:
                 kept = Secret(envelope)
                 yield self._sealed(identity.tenant, holder, TokenKind.FILEVAULT_ENVELOPE, kept)
@@ -74,7 +87,13 @@ class SecretReader:
             value = Secret(code.encode()[:LARGEST_ENVELOPE])
             yield self._sealed(identity.tenant, holder, TokenKind.BYPASS_DEVICE, value)
 
-    async def _open(self, tenant: TenantId, holder: Holder, message: bytes) -> Secret | None:
+    async def _marked(self, tenant: TenantId, token: SealedToken, holder: Holder) -> SealedToken:
+        """A key that looks odd, and which generation holds it already: told daily, it is one all the same."""
+        kept = await self._escrows.records_of(tenant, holder, token.kind)
+        same = next((one.id for one in kept if one.digest == token.digest), None)
+        return replace(token, looks_odd=True, same_as=same)
+
+    async def _open(self, tenant: TenantId, holder: Holder, message: bytes) -> RecoveryKey | None:
         """The recovery key, by whichever of the device's escrow keys opens it, older ones too. (FV-10)"""
         try:
             envelope = read_envelope(message)
@@ -100,7 +119,7 @@ class SecretReader:
             else:
                 if key.looks_odd:
                     log.warning("filevault_key_looks_odd", holder=holder, size=len(key.value))
-                return key.value
+                return key
         return None
 
     def _sealed(

@@ -6,6 +6,7 @@ from typing import Final
 REPLACED: Final = "A newer generation took its place."
 ISSUED: Final = "Issued."
 IMPORTED: Final = "Imported."
+WITHDRAWN: Final = "The device that it was made for was released."
 USED: Final = "used"
 USER_LEFT: Final = "The device left the relationship that this user channel belonged to."
 

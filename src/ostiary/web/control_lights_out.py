@@ -14,7 +14,7 @@ from ostiary.protocol.mdm.lights_out import Switch
 from ostiary.services.caller import Caller, Scope
 from ostiary.services.lights_out import LightsOutDesk, Switching
 from ostiary.web import lines
-from ostiary.web.asks import AskUnreadable, actor_of, one_of, read_ask, text
+from ostiary.web.asks import AskUnreadable, actor_of, number, one_of, read_ask, text
 from ostiary.web.body import BodyBudget
 
 
@@ -54,6 +54,7 @@ class LightsOutControl:
             controller=EnrollmentId(text(ask, "controller")),
             switch=_SWITCH[one_of(SwitchWord, text(ask, "switch"), "switch")],
             dns_name_by_target={EnrollmentId(key): name for key, name in targets.items()},
+            confirmed=number(ask, "confirm") if ask.get("confirm") is not None else None,
         )
         enqueued = await self.desk.switch(wish, caller)
         return JSONResponse(

@@ -151,7 +151,9 @@ def render_problem(error: Exception, door: Door, *, request_id: str) -> Response
     )  # a bug shows nothing
     match door:
         case Door.DEVICE | Door.ENROLLMENT:
-            return _plain(known, status, headers, request_id)
+            # What does not fit our own records is ours alone.
+            told = None if isinstance(known, Conflicting) else known
+            return _plain(told, status, headers, request_id)
         case Door.NANO:
             said = str(known) if known else f"internal error, reference {request_id}"
             return nano_json({"error": said}, status, headers)

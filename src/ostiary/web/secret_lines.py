@@ -8,7 +8,7 @@ from ostiary.domain.escrow_view import ROTATED, SecretView
 from ostiary.domain.severity import Severity
 from ostiary.domain.token import TokenRecord
 from ostiary.secret import Secret
-from ostiary.services.reveal import Revealed, Shown
+from ostiary.services.reveal import CONTESTED, Revealed, Shown
 from ostiary.services.secrets_desk import Examined
 from ostiary.web.lines import Line, moment, token_line
 
@@ -114,6 +114,8 @@ def _written(secret: Secret) -> tuple[str, str]:
 def _sentence(revealed: Revealed) -> str:
     if not revealed.is_uncertain:
         return ""
+    if any(one.role == CONTESTED for one in revealed.shown):
+        return "Another certificate that claimed this device told this value: nobody says that it is the device's own."
     if len(revealed.shown) == 1:
         return "Whether the device holds this value is not certain: no answer came, or it said otherwise."
     return "Nobody can say which of these the device holds: try the first, which was in force before, then the second."

@@ -233,7 +233,9 @@ async def test_a_released_device_hears_the_code_its_system_knows(
     device = door.device()
     await device.send("Authenticate", Topic=TOPIC, ProductName="iPhone15,2", OSVersion=version)
     await device.token_update()
-    desk = DeviceDesk(door.house.storage.enrollments, door.house.clock)
+    desk = DeviceDesk(
+        door.house.storage.enrollments, door.house.storage.challenges, door.house.clock
+    )
     await desk.release(DEFAULT_TENANT, EnrollmentId(device.udid), actor="operator", reason="sold")
     answer = await device.report()
     assert answer.status_code == status

@@ -29,6 +29,7 @@ from ostiary.domain.escrow_booking import (
     book_report,
     book_stray,
 )
+from ostiary.domain.escrow_machine import ANSWER_WITHIN, was_denied
 from ostiary.domain.token import (
     KeyedDigest,
     RecordId,
@@ -101,13 +102,25 @@ def test_not_now_brings_a_set_back(kind: TokenKind) -> None:
 
 
 @EVERY_KIND
+def test_not_now_after_an_unheard_hand_out_waits_anew(kind: TokenKind) -> None:
+    said = told(Status.NOT_NOW, SET)
+    before = replace(flying(kind), due_at=LATER)
+    twice = command(SET_NAME[kind], SET, hand_outs=2)
+    news = book_report(shown(before), DEVICE, twice, said)
+    if kind is CODE:
+        assert news == NOTHING, "a code is asked for by the day"
+        return
+    assert of(news, kind) == replace(before, due_at=LATER + ANSWER_WITHIN)
+
+
+@EVERY_KIND
 @pytest.mark.parametrize("status", [Status.ERROR, Status.COMMAND_FORMAT_ERROR])
 def test_a_refused_set_keeps_what_was_in_force(kind: TokenKind, status: Status) -> None:
     said = told(status, SET, error="no")
     news = book_report(shown(flying(kind)), DEVICE, command(SET_NAME[kind], SET), said)
     after = of(news, kind)
     assert (after.state, after.current) == (EscrowState.SETTLED, OLD)
-    assert "no" in (after.trouble or "")
+    assert "MCMDMErrorDomain 12" in (after.trouble or "")
 
 
 def test_an_erase_that_failed_may_have_erased() -> None:
@@ -154,18 +167,41 @@ def test_a_verified_lock_is_in_force(flag: bool | str) -> None:
     assert of(news, LOCK).current == NEW
 
 
-@pytest.mark.parametrize("flag", [None, False, 1, "yes", b"true", ["true"]])
-def test_only_a_plain_yes_verifies(flag: bool | str | bytes | list[str] | None) -> None:
+@pytest.mark.parametrize("flag", [False, "false"])
+def test_only_a_plain_no_has_the_old_lock_asked_about(flag: bool | str) -> None:
     before = escrow(LOCK, EscrowState.VERIFYING, current=OLD, candidate=NEW, verify_uuid=VERIFY)
-    result = {} if flag is None else {"PasswordVerified": flag}
-    said = told(Status.ACKNOWLEDGED, VERIFY, result=result)  # type: ignore[arg-type]  # hostile
+    said = told(Status.ACKNOWLEDGED, VERIFY, result={"PasswordVerified": flag})
     news = book_report(shown(before), DEVICE, command("VerifyRecoveryLock", VERIFY), said)
     assert of(news, LOCK).state is EscrowState.CHECKING
 
 
+def test_a_passing_error_to_the_question_is_no_answer() -> None:
+    """(Row 7b: "errors for good")"""
+    before = escrow(LOCK, EscrowState.VERIFYING, current=OLD, candidate=NEW, verify_uuid=VERIFY)
+    said = told(Status.ERROR, VERIFY, error="busy")
+    news = book_report(shown(before), DEVICE, command("VerifyRecoveryLock", VERIFY), said)
+    after = of(news, LOCK)
+    assert (after.state, after.candidate) == (EscrowState.UNCERTAIN, NEW)
+    assert after.due_at is not None
+    assert not was_denied(after)
+    assert states(news) == {}
+
+
+@pytest.mark.parametrize("flag", [None, 1, "yes", b"true", ["true"]])
+def test_what_is_neither_yes_nor_no_is_no_answer(
+    flag: int | str | bytes | list[str] | None,
+) -> None:
+    before = escrow(LOCK, EscrowState.VERIFYING, current=OLD, candidate=NEW, verify_uuid=VERIFY)
+    result = {} if flag is None else {"PasswordVerified": flag}
+    said = told(Status.ACKNOWLEDGED, VERIFY, result=result)  # type: ignore[arg-type]  # hostile
+    news = book_report(shown(before), DEVICE, command("VerifyRecoveryLock", VERIFY), said)
+    assert of(news, LOCK).state is EscrowState.UNCERTAIN
+    assert not was_denied(of(news, LOCK))
+
+
 def test_a_device_that_holds_nothing_we_know_is_asked_whether_it_has_a_lock() -> None:
     before = escrow(LOCK, EscrowState.CHECKING, current=OLD, candidate=NEW, verify_uuid=VERIFY)
-    said = told(Status.ERROR, VERIFY, error="no")
+    said = told(Status.ACKNOWLEDGED, VERIFY, result={"PasswordVerified": False})
     news = book_report(shown(before), DEVICE, command("VerifyRecoveryLock", VERIFY), said)
     assert of(news, LOCK).state is EscrowState.UNCERTAIN
     assert [one.request_type for one in news.enqueue] == ["SecurityInfo"]
@@ -313,6 +349,14 @@ def test_a_key_that_comes_with_an_ended_command_is_shown_and_not_promoted() -> N
     assert (after.state, after.current, after.candidate) == (EscrowState.UNCERTAIN, OLD, NEW)
     assert [record.id for record in news.records] == [NEW]
     assert news.alerts
+
+
+def test_a_key_that_came_astray_before_another_is_shown_still() -> None:
+    said = told(Status.ACKNOWLEDGED, CommandUuid("ENDED"), sealed(KEY, OTHER, "P3"))
+    doubted = escrow(KEY, EscrowState.UNCERTAIN, current=OLD, candidate=NEW, trouble="astray")
+    news = book_stray(shown(doubted), DEVICE, said)
+    assert of(news, KEY).candidate == OTHER
+    assert states(news) == {NEW: TokenState.SUSPECT}
 
 
 def test_the_key_that_we_hold_is_no_news_though_its_command_has_ended() -> None:

@@ -1,12 +1,22 @@
 """Secrets that devices make: when another value replaces ours, and when nothing does. Source: escrowed-secrets.md 4.3, 4.9."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from escrow_world import DEVICE, IDENTITY, LATER, NEW, OLD, OTHER, SET, escrow, sealed
 from ostiary.domain.escrow import Escrow, EscrowState
-from ostiary.domain.escrow_fetched import Brought, begin, bring, hand_out, lose, put_off, refuse
+from ostiary.domain.escrow_fetched import (
+    LOOKS_ODD,
+    Brought,
+    begin,
+    bring,
+    hand_out,
+    lose,
+    put_off,
+    refuse,
+)
 from ostiary.domain.escrow_machine import SetUnderWay
 from ostiary.domain.ledger import SealedToken
 from ostiary.domain.token import KeyedDigest, RecordId, TokenKind, TokenState
@@ -48,6 +58,56 @@ def test_the_same_value_again_is_proof_and_no_generation(kind: TokenKind) -> Non
     assert turn.escrow == before
     assert turn.records == ()
     assert [proof.record_id for proof in turn.proofs] == [OLD]
+
+
+def odd(before: Escrow, value: str, *, answers: bool = False, **changes: Any) -> Brought:
+    token = replace(sealed(KEY, NEW, value), looks_odd=True, **changes)
+    return bring(before, token, DEVICE, IDENTITY, LATER, source="a report", answers=answers)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_key_that_looks_odd_stands_beside_the_one_that_is_held(answers: bool) -> None:
+    """It may be damaged: CBC proves nothing of what it carries. Never drop a value for its look; flag it. (4.3)"""
+    before = held(KEY, EscrowState.IN_FLIGHT if answers else EscrowState.SETTLED)
+    turn = odd(before, " ", answers=answers)
+    assert (turn.escrow.state, turn.escrow.current) == (EscrowState.UNCERTAIN, OLD)
+    assert (turn.escrow.candidate, turn.escrow.digest) == (NEW, before.digest)
+    (record,) = turn.records
+    assert record.state is TokenState.CANDIDATE
+    assert LOOKS_ODD in record.cause
+    assert turn.steps == ()
+
+
+def test_a_key_that_looks_odd_is_in_force_and_flagged_where_none_is_held() -> None:
+    turn = odd(escrow(KEY), "WWWW-XXXX")
+    assert (turn.escrow.state, turn.escrow.current) == (EscrowState.SETTLED, NEW)
+    assert LOOKS_ODD in turn.records[0].cause
+    again = odd(turn.escrow, "WWWW-XXXX", same_as=NEW)
+    assert (again.escrow, again.records, again.steps) == (turn.escrow, (), ())
+
+
+def test_an_odd_key_that_is_told_daily_is_one_generation() -> None:
+    doubted = odd(held(KEY), " ").escrow
+    assert odd(doubted, " ", same_as=NEW) == Brought(escrow=doubted)
+    good = told(doubted, "P1", OTHER, answers=False)
+    assert (good.escrow.state, good.escrow.current) == (EscrowState.SETTLED, OLD)
+    assert states(good) == {OLD: TokenState.OK, NEW: TokenState.SUSPECT}
+    back = odd(good.escrow, " ", same_as=NEW)
+    assert (back.escrow.candidate, back.records) == (NEW, ())
+    assert states(back) == {NEW: TokenState.CANDIDATE}
+
+
+def test_an_odd_key_ends_no_rotation_that_is_under_way() -> None:
+    before = held(KEY, EscrowState.IN_FLIGHT)
+    turn = odd(before, " ")
+    assert (turn.escrow.state, turn.escrow.candidate) == (EscrowState.IN_FLIGHT, NEW)
+    assert turn.escrow.due_at == before.due_at
+
+
+def test_the_next_good_key_takes_the_place_of_both() -> None:
+    turn = told(odd(held(KEY), " ").escrow, "P2", OTHER, answers=False)
+    assert (turn.escrow.state, turn.escrow.current) == (EscrowState.SETTLED, OTHER)
+    assert states(turn) == {OLD: TokenState.SUPERSEDED, NEW: TokenState.SUSPECT}
 
 
 @EVERY_KIND

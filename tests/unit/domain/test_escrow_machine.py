@@ -1,6 +1,8 @@
 """The machine of secrets that the server sets, row by row. Source: escrowed-secrets.md 4.0.3, 4.4, 4.5."""
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -8,12 +10,14 @@ from escrow_world import LATER, NEW, OLD, OTHER, SET, VERIFY, escrow
 from ostiary.domain.escrow import Escrow, EscrowState
 from ostiary.domain.escrow_machine import (
     ANSWER_WITHIN,
+    ASK_AGAIN,
     SecretUncertain,
     SetUnderWay,
     Turn,
     acknowledge,
     ask,
     cleared,
+    could_not_say,
     go_out_again,
     hand_out,
     lose,
@@ -38,9 +42,11 @@ UNRESOLVED = [state for state in EscrowState if state.is_unresolved]
 ELSE = CommandUuid("ANOTHER")
 
 
-def changing(kind: TokenKind, state: EscrowState, current: RecordId | None = OLD) -> Escrow:
+def changing(
+    kind: TokenKind, state: EscrowState, current: RecordId | None = OLD, **changes: Any
+) -> Escrow:
     """OLD in force, NEW on its way."""
-    return escrow(kind, state, current=current, candidate=NEW, set_uuid=SET)
+    return escrow(kind, state, current=current, candidate=NEW, set_uuid=SET, **changes)
 
 
 def uncertain(kind: TokenKind) -> Escrow:
@@ -136,8 +142,16 @@ def test_not_now_brings_it_back_to_where_the_device_has_not_got_it(kind: TokenKi
 
 @EVERY_KIND
 def test_not_now_says_nothing_of_an_earlier_hand_out(kind: TokenKind) -> None:
-    before = changing(kind, EscrowState.IN_FLIGHT)
-    assert put_off(before, SET, 2, LATER) == Turn(escrow=before)
+    before = changing(kind, EscrowState.IN_FLIGHT, due_at=LATER)
+    after = put_off(before, SET, 2, LATER).escrow
+    assert after == replace(before, due_at=LATER + ANSWER_WITHIN), "it is there, and may answer yet"
+
+
+@pytest.mark.parametrize("state", [EscrowState.VERIFYING, EscrowState.CHECKING])
+def test_a_question_that_is_put_off_is_waited_for_anew(state: EscrowState) -> None:
+    before = changing(LOCK, state, verify_uuid=VERIFY, due_at=LATER)
+    after = put_off(before, VERIFY, 1, LATER).escrow
+    assert after == replace(before, due_at=LATER + ANSWER_WITHIN)
 
 
 # Row 5: Error.
@@ -250,6 +264,82 @@ def test_a_first_value_that_the_device_denies_does_not_wedge_the_secret() -> Non
     assert denied.is_uncertain
     assert denied.escrow.candidate == NEW, "still shown"
     assert ask(denied.escrow, OTHER, ELSE, LATER).escrow.candidate == OTHER
+
+
+def asked_again(before: Escrow, now: datetime) -> Escrow:
+    """As the worker does, once it is due."""
+    return verify_again(replace(before, due_at=None), CommandUuid(f"AT {now}"), now).escrow
+
+
+def unsure(before: Escrow, now: datetime) -> Turn:
+    """The device errs, or its answer holds no flag."""
+    assert before.verify_uuid is not None
+    return could_not_say(before, before.verify_uuid, "busy", now)
+
+
+def test_an_unclear_answer_is_none_and_the_device_is_asked_again_a_day_later() -> None:
+    turn = unsure(verify_again(uncertain(LOCK), VERIFY, LATER).escrow, LATER)
+    after = turn.escrow
+    assert (after.state, after.due_at) == (EscrowState.UNCERTAIN, LATER + ASK_AGAIN)
+    assert (after.current, after.candidate) == (OLD, NEW)
+    assert not was_denied(after)
+    assert turn.steps == ()
+    assert answered(asked_again(after, LATER + ASK_AGAIN), holds=True).escrow.current == NEW
+
+
+def test_a_device_that_errs_three_times_running_over_days_has_said_no() -> None:
+    """Row 7b: "errors for good". Then it is asked about the old value, and the next word decides."""
+    now = LATER
+    asking = verify_again(uncertain(LOCK), VERIFY, now).escrow
+    for _ in range(2):
+        doubted = unsure(asking, now).escrow
+        assert doubted.state is EscrowState.UNCERTAIN
+        now += ASK_AGAIN
+        asking = asked_again(doubted, now)
+    checking = unsure(asking, now)
+    assert checking.escrow.state is EscrowState.CHECKING
+    assert checking.verify is not None
+    assert checking.verify.record_id == OLD
+    assert answered(checking.escrow, holds=True).escrow.state is EscrowState.SETTLED
+    neither = unsure(checking.escrow, now)
+    assert was_denied(neither.escrow)
+    assert neither.is_uncertain
+    another = ask(neither.escrow, OTHER, ELSE, now).escrow
+    taken = acknowledge(
+        hand_out(another, ELSE, now).escrow, ELSE, took_it=None, hand_outs=1, now=now
+    )
+    assert unsure(taken.escrow, now).escrow.state is EscrowState.UNCERTAIN, "counted from one again"
+
+
+def test_three_errors_within_a_day_say_nothing() -> None:
+    doubted = uncertain(LOCK)
+    for minute in range(5):
+        now = LATER + timedelta(minutes=minute)
+        doubted = unsure(asked_again(doubted, now), now).escrow
+        assert doubted.state is EscrowState.UNCERTAIN
+        assert not was_denied(doubted)
+
+
+def test_a_device_that_denies_the_one_and_cannot_say_of_the_other_is_not_asked_for_ever() -> None:
+    now = LATER
+    doubted = uncertain(LOCK)
+    for _ in range(3):
+        assert not was_denied(doubted)
+        checking = answered(asked_again(doubted, now), holds=False).escrow
+        doubted = unsure(checking, now).escrow
+        now += ASK_AGAIN
+    assert was_denied(doubted)
+
+
+def test_a_settled_secret_of_which_the_device_cannot_say_stays_settled() -> None:
+    planned = escrow(LOCK, current=OLD, due_at=LATER + timedelta(hours=1))
+    after = unsure(verify_again(planned, VERIFY, LATER).escrow, LATER).escrow
+    assert (after.state, after.due_at, after.verify_uuid) == (
+        EscrowState.SETTLED,
+        planned.due_at,
+        None,
+    )
+    assert after.trouble is not None
 
 
 # Row 9: no answer.

@@ -12,11 +12,29 @@ LANDED = {
     "sqlite/0002_before_retention.sql": (
         "23c23e8ac71da90085b0d0681b74b4c97927c2196052f2059246730236660959"
     ),
+    "sqlite/0003_before_escrow.sql": (
+        "2d62fb0537d2d15fd080656bffcb28c12d7719aea0b2cbd8a55e68224150ccb1"
+    ),
+    "sqlite/0004_before_identity_renewal.sql": (
+        "123f6d70ba0be4832c1e411fad2ac771c9046277467ed92df868f272009e629f"
+    ),
+    "sqlite/0005_before_lookups.sql": (
+        "b3d9e44e80dcb7fe0d0b8a947fd9927867886dc1dab59780e48801be35942207"
+    ),
     "postgres/0001_before_first_schema.sql": (
         "9e1ce01ff9406d6553b8045ee4bc77d5d519f4d913f63a213c53e007fa607028"
     ),
     "postgres/0002_before_retention.sql": (
         "8ad7d4718fba8d70ef8f3843998670d4be2bbef853c303b9e70ed97692d917d4"
+    ),
+    "postgres/0003_before_escrow.sql": (
+        "ac175cc47e97bc8d6818a49806f3c132b729e683b2e99403b26a8a41262f178f"
+    ),
+    "postgres/0004_before_identity_renewal.sql": (
+        "61cc8197f30307c9de24e32727fdffeed0ad0696193f391377e4543b465cbf1f"
+    ),
+    "postgres/0005_before_lookups.sql": (
+        "b3d9e44e80dcb7fe0d0b8a947fd9927867886dc1dab59780e48801be35942207"
     ),
 }
 """SHA-256 of each; a step is added here once it is on the main branch."""

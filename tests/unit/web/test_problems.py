@@ -19,6 +19,7 @@ from ostiary.errors import (
 )
 from ostiary.ports.storage import StorageFailed
 from ostiary.services.api_tokens import ApiTokenExpired, ApiTokenUnknown
+from ostiary.storage.errors import ChangeDoesNotFit
 from ostiary.web.problems import Door, log_problem, render_problem, status_of
 
 
@@ -100,6 +101,14 @@ def test_a_device_is_told_the_sentence_and_no_facts() -> None:
     error = CertificateNotPaired(enrollment_id="4C0E", fingerprint="3F9A")
     response = render_problem(error, Door.DEVICE, request_id="r")
     assert body(response) == "The certificate is valid, and belongs to another enrollment.\n"
+
+
+@pytest.mark.parametrize("door", [Door.DEVICE, Door.ENROLLMENT])
+def test_a_device_is_not_told_what_does_not_fit_our_records(door: Door) -> None:
+    """It repeats, and what is in our database is no business of its."""
+    response = render_problem(ChangeDoesNotFit("UNIQUE: command.uuid"), door, request_id="ref-1")
+    assert response.status_code == 503
+    assert body(response) == "Service Unavailable (ref-1)\n"
 
 
 def test_a_program_is_told_code_title_detail_and_hint() -> None:

@@ -91,6 +91,14 @@ def remove_profile(identifier: str) -> Command:
     return {"RequestType": "RemoveProfile", "Identifier": identifier}
 
 
+def removes_profile(command: Command, identifier: str) -> bool:
+    """Whether this command removes that profile; capitals and blanks around are no way past."""
+    named = command.get("Identifier")
+    if command.get("RequestType") != "RemoveProfile" or not isinstance(named, str):
+        return False
+    return named.strip().casefold() == identifier.casefold()
+
+
 _QUERIES: Final = (
     "UDID", "DeviceName", "OSVersion", "BuildVersion", "ModelName", "Model", "ProductName", "SerialNumber",
     "IsSupervised", "IsMultiUser", "AwaitingConfiguration", "IsAppleSilicon", "SupportsLOMDevice",

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, NewType
+from uuid import UUID
 
 from ostiary.errors import Malformed
 from ostiary.formats import plist
@@ -15,6 +16,8 @@ from ostiary.values import dataclass
 CommandUuid = NewType("CommandUuid", str)
 
 LONGEST_COMMAND_UUID: Final = 127
+_DERIVED: Final = 5
+"""The version of UUIDs that are made of a name."""
 
 
 class Status(StrEnum):
@@ -85,6 +88,18 @@ def decode_connect(fields: Fields) -> ConnectReport:
         auth_token=auth_token(fields),
         result=fields,
     )
+
+
+def is_derived(uuid: CommandUuid) -> bool:
+    """Whether it is a name as this server gives to what follows from something else: a UUID of version 5.
+
+    Such a name can be worked out beforehand, and a channel holds each name once: nobody else may choose one, or a report
+    whose follow-up finds its name taken could not be booked. (3.4)
+    """
+    try:
+        return UUID(uuid).version == _DERIVED
+    except ValueError:
+        return False
 
 
 def encode_command(uuid: CommandUuid, command: Mapping[str, PlistValue]) -> bytes:

@@ -18,7 +18,7 @@ from ostiary.secret import Secret
 
 
 class GivenSecretUnreadable(Malformed):
-    """A secret in the command is neither text nor data."""
+    """A secret in the command is not what it should be: text in UTF-8, or data."""
 
     hint = "Passwords and PINs are strings, tokens are data; leave a PIN out, and one is drawn."
 
@@ -35,16 +35,32 @@ def _as_it_is(secret: Secret) -> Secret:
     return secret
 
 
+def _as_text(secret: Secret) -> Secret:
+    """What is typed somewhere: it goes out as a string, whatever it was written as."""
+    if not _is_text(secret):
+        raise GivenSecretUnreadable("a password in the command is not text in UTF-8")
+    return secret
+
+
+def _is_text(secret: Secret) -> bool:
+    """Asked, and refused elsewhere: an error that is raised beside Python's own carries what that one holds, the secret."""
+    try:
+        secret.reveal().decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 _CHECKS: Final[Mapping[str, Mapping[str, Callable[[Secret], Secret]]]] = MappingProxyType(
     {
         "ClearPasscode": {"UnlockToken": _as_it_is},
         "DeviceLock": {"PIN": require_pin},
         "EraseDevice": {"PIN": require_pin, "ReturnToService/BootstrapToken": _as_it_is},
-        "SetRecoveryLock": {"NewPassword": require_lock_password, "CurrentPassword": _as_it_is},
-        "VerifyRecoveryLock": {"Password": _as_it_is},
-        "SetFirmwarePassword": {"NewPassword": require_lock_password, "CurrentPassword": _as_it_is},
-        "VerifyFirmwarePassword": {"Password": _as_it_is},
-        "RotateFileVaultKey": {"FileVaultUnlock/Password": _as_it_is},
+        "SetRecoveryLock": {"NewPassword": require_lock_password, "CurrentPassword": _as_text},
+        "VerifyRecoveryLock": {"Password": _as_text},
+        "SetFirmwarePassword": {"NewPassword": require_lock_password, "CurrentPassword": _as_text},
+        "VerifyFirmwarePassword": {"Password": _as_text},
+        "RotateFileVaultKey": {"FileVaultUnlock/Password": _as_text},
     }
 )
 _ACCOUNTS: Final = "accountconfiguration"
@@ -89,4 +105,5 @@ def _taken(command: dict[str, PlistValue], place: str) -> Secret | None:
     if not value:
         return None
     del command[first]
-    return Secret(value.encode() if isinstance(value, str) else value)
+    # Halves of characters cannot be written; as other bytes they are told by the check of the place.
+    return Secret(value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value)

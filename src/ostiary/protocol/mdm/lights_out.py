@@ -24,6 +24,7 @@ from ostiary.protocol.mdm.reported import (
     texts,
 )
 
+LOM_DEVICE_REQUEST: Final = "LOMDeviceRequest"
 MOST_ADDRESSES: Final = 32
 MOST_REQUESTS: Final = 1000
 
@@ -42,6 +43,12 @@ class NoLightsOutRequests(Malformed):
     """A lights-out command names between one and a thousand Macs."""
 
     hint = "Divide them among several commands."
+
+
+class SwitchedByHand(Refused):
+    """Which Macs a LOMDeviceRequest switches, and where they listen, is not for a property list to say."""
+
+    hint = "`ostiary lights-out CONTROLLER off ID=DNSNAME…` sends what those Macs told, and counts each of them."
 
 
 class UnusableDnsName(Malformed):
@@ -123,7 +130,7 @@ def lom_device_request(requests: Sequence[LightsOutRequest]) -> Command:
     """Let a controller Mac switch others. Raises NoLightsOutRequests. (4.11)"""
     if not 0 < len(requests) <= MOST_REQUESTS:
         raise NoLightsOutRequests(requests=len(requests), most=MOST_REQUESTS)
-    return {"RequestType": "LOMDeviceRequest", "RequestList": [_item(one) for one in requests]}
+    return {"RequestType": LOM_DEVICE_REQUEST, "RequestList": [_item(one) for one in requests]}
 
 
 def decode_lights_out(result: Fields) -> dict[str, Fact]:

@@ -239,7 +239,16 @@ NATURE: Final[Mapping[str, Nature]] = MappingProxyType(
 )
 
 
+_OTHERS: Final = (
+    "CertificateList", "DeclarativeManagement", "DeviceConfigured", "DeviceInformation", "DeviceLocation",
+    "DisableLostMode", "InstallApplication", "InstallEnterpriseApplication", "InstallProfile",
+    "InstalledApplicationList", "ManagedApplicationList", "PlayLostModeSound", "ProfileList",
+    "ProvisioningProfileList", "RemoveApplication", "RemoveProfile", "Restrictions", "ScheduleOSUpdate", "Settings",
+    "UserConfigured",
+)  # fmt: skip
+"""Request types without a line above, whose spelling we know all the same."""
 _NATURE_BY_LOWER: Final = {name.lower(): nature for name, nature in NATURE.items()}
+_SPELLING_BY_LOWER: Final = {name.lower(): name for name in (*NATURE, *_OTHERS)}
 
 
 def nature_of(request_type: str) -> Nature:
@@ -248,3 +257,8 @@ def nature_of(request_type: str) -> Nature:
     However it is written: whether some device reads `erasedevice` as EraseDevice is not for us to find out.
     """
     return _NATURE_BY_LOWER.get(request_type.lower(), _ORDINARY)
+
+
+def spelling_of(request_type: str) -> str | None:
+    """The one spelling of a request type, whatever capitals it came with; None for one that is not known here."""
+    return _SPELLING_BY_LOWER.get(request_type.lower())

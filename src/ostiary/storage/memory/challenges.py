@@ -5,15 +5,15 @@ from dataclasses import replace
 from datetime import datetime
 
 from ostiary.domain.decision import AuditEntry
-from ostiary.domain.enrollment import Credential, Enrollment, EnrollmentKey, Standing
+from ostiary.domain.enrollment import Bound, Credential, Enrollment, EnrollmentKey, Standing
 from ostiary.domain.invitation import Challenge, Invitation, Spend
-from ostiary.domain.token import Fingerprint, KeyedDigest, TokenState, TokenStep
+from ostiary.domain.token import Fingerprint, KeyedDigest, TenantId, TokenState, TokenStep
 from ostiary.storage.errors import ChallengeUnknown, ChangeDoesNotFit
 from ostiary.storage.ledger import challenge_record
 from ostiary.storage.memory.store import Store
 from ostiary.storage.memory.tables import Tables
 from ostiary.storage.memory.write import add_audit, add_record, step_record
-from ostiary.storage.wording import USED
+from ostiary.storage.wording import REPLACED, USED, WITHDRAWN
 
 Found = tuple[Challenge, Invitation | None, bytes | None]
 
@@ -36,15 +36,32 @@ class MemoryChallenges:
         known = self._store.tables.invitations.values()
         return next((one for one in known if one.code == code), None)
 
-    async def add_challenge(self, challenge: Challenge) -> None:
+    async def add_challenge(self, challenge: Challenge, *, replaces: bool = False) -> None:
         with self._store.writing() as tables:
             known = tables.challenges.values()
             if any(one.id == challenge.id or one.digest == challenge.digest for one in known):
                 raise ChangeDoesNotFit("the challenge exists")
             if challenge.invitation_id not in (None, *tables.invitations):
                 raise ChangeDoesNotFit("no such invitation")
+            if replaces:
+                for one in _unused(tables, challenge.tenant, challenge.bound, challenge.created_at):
+                    if one.purpose is challenge.purpose:
+                        _end(tables, one, TokenState.SUPERSEDED, REPLACED, challenge.created_at)
             tables.challenges[challenge.id] = challenge
             add_record(tables, challenge_record(challenge))
+
+    async def withdraw_challenges(
+        self,
+        tenant: TenantId,
+        *,
+        serial_number: str | None,
+        enrollment_key: EnrollmentKey,
+        at: datetime,
+    ) -> None:
+        bound = Bound(serial_number=serial_number, enrollment_key=enrollment_key)
+        with self._store.writing() as tables:
+            for one in _unused(tables, tenant, bound, at):
+                _end(tables, one, TokenState.REVOKED, WITHDRAWN, at)
 
     async def find_challenge(self, digest: KeyedDigest) -> Found | None:
         return _find(self._store.tables, digest)
@@ -90,6 +107,30 @@ def _find(tables: Tables, digest: KeyedDigest) -> Found | None:
     if challenge.issued is not None:
         _, certificate = tables.credentials[challenge.issued]
     return challenge, invitation, certificate
+
+
+def _unused(tables: Tables, tenant: TenantId, bound: Bound, now: datetime) -> tuple[Challenge, ...]:
+    """The unused challenges that were made for this device."""
+    return tuple(
+        one
+        for one in tables.challenges.values()
+        if one.tenant == tenant
+        and one.invitation_id is None
+        and one.spent_at is None
+        and one.valid_until > now
+        and (
+            (bound.serial_number is not None and one.bound.serial_number == bound.serial_number)
+            or (
+                bound.enrollment_key is not None
+                and one.bound.enrollment_key == bound.enrollment_key
+            )
+        )
+    )
+
+
+def _end(tables: Tables, one: Challenge, state: TokenState, cause: str, at: datetime) -> None:
+    tables.challenges[one.id] = replace(one, valid_until=at)
+    step_record(tables, TokenStep(record_id=one.id, state=state, cause=cause), at)
 
 
 def _spend(tables: Tables, spend: Spend) -> None:

@@ -1,11 +1,12 @@
 """Invitations and challenges on PostgreSQL; what a challenge was spent for is decided once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from ostiary.domain.decision import AuditEntry
 from ostiary.domain.enrollment import (
+    Bound,
     Credential,
     Enrollment,
     EnrollmentKey,
@@ -13,7 +14,14 @@ from ostiary.domain.enrollment import (
     Purpose,
 )
 from ostiary.domain.invitation import Challenge, Invitation, Spend
-from ostiary.domain.token import Fingerprint, KeyedDigest, RecordId, TokenState, TokenStep
+from ostiary.domain.token import (
+    Fingerprint,
+    KeyedDigest,
+    RecordId,
+    TenantId,
+    TokenState,
+    TokenStep,
+)
 from ostiary.storage.errors import ChallengeUnknown, ChangeDoesNotFit
 from ostiary.storage.ledger import challenge_record
 from ostiary.storage.postgres.pool import Pool
@@ -31,7 +39,7 @@ from ostiary.storage.postgres.session import Session
 from ostiary.storage.postgres.text import unescape
 from ostiary.storage.postgres.write_news import add_audit
 from ostiary.storage.postgres.write_tokens import add_record, step_record
-from ostiary.storage.wording import USED
+from ostiary.storage.wording import REPLACED, USED, WITHDRAWN
 
 Found = tuple[Challenge, Invitation | None, bytes | None]
 
@@ -65,6 +73,18 @@ LOCK_CHALLENGE: Final = f"{CHALLENGE_BY_DIGEST} FOR NO KEY UPDATE"
 SPEND_CHALLENGE: Final = """
     UPDATE challenge SET spent_at = $1, spent_by_key = $2, issued = $3 WHERE id = $4
 """
+END_OF_SERIAL: Final = """
+    UPDATE challenge SET valid_until = $3
+     WHERE bound_serial = $1 AND tenant = $2 AND valid_until > $3
+       AND invitation_id IS NULL AND spent_at IS NULL AND purpose = ANY($4)
+    RETURNING id
+"""  # served by challenge_of_serial
+END_OF_ENROLLMENT: Final = """
+    UPDATE challenge SET valid_until = $3
+     WHERE bound_enrollment = $1 AND tenant = $2 AND valid_until > $3
+       AND invitation_id IS NULL AND spent_at IS NULL AND purpose = ANY($4)
+    RETURNING id
+"""  # served by challenge_of_enrollment
 ADD_CREDENTIAL: Final = """
     INSERT INTO credential (fingerprint, tenant, purpose, bound_serial, bound_enrollment,
                             bound_user, access_rights, capabilities, issued_at, not_after,
@@ -99,12 +119,27 @@ class PostgresChallenges:
         row = await self._pool.row(INVITATION_BY_CODE, code)
         return None if row is None else invitation_from(row)
 
-    async def add_challenge(self, challenge: Challenge) -> None:
+    async def add_challenge(self, challenge: Challenge, *, replaces: bool = False) -> None:
         async def work(session: Session) -> None:
+            if replaces:
+                ended = _Ended(TokenState.SUPERSEDED, REPLACED, challenge.created_at)
+                await _end(session, challenge.tenant, challenge.bound, (challenge.purpose,), ended)
             await session.run(ADD_CHALLENGE, *_challenge_values(challenge))
             await add_record(session, challenge_record(challenge))
 
         await self._pool.transact(work)
+
+    async def withdraw_challenges(
+        self,
+        tenant: TenantId,
+        *,
+        serial_number: str | None,
+        enrollment_key: EnrollmentKey,
+        at: datetime,
+    ) -> None:
+        bound = Bound(serial_number=serial_number, enrollment_key=enrollment_key)
+        ended = _Ended(TokenState.REVOKED, WITHDRAWN, at)
+        await self._pool.transact(lambda session: _end(session, tenant, bound, Purpose, ended))
 
     async def find_challenge(self, digest: KeyedDigest) -> Found | None:
         return await self._pool.transact(lambda session: _find(session, digest))
@@ -152,6 +187,30 @@ async def _find(session: Session, digest: KeyedDigest, *, to_spend: bool = False
         issued = await session.row(CERTIFICATE, challenge.issued)
         certificate = None if issued is None else bytes(issued[0])
     return challenge, invitation, certificate
+
+
+class _Ended(NamedTuple):
+    """How and when a challenge that nobody used ends."""
+
+    state: TokenState
+    cause: str
+    at: datetime
+
+
+async def _end(
+    session: Session, tenant: TenantId, bound: Bound, purposes: Iterable[Purpose], ended: _Ended
+) -> None:
+    """End the unused challenges that were made for this device."""
+    words = [purpose.value for purpose in purposes]
+    for statement, name in (
+        (END_OF_SERIAL, bound.serial_number),
+        (END_OF_ENROLLMENT, bound.enrollment_key),
+    ):
+        if name is None:
+            continue
+        for (id_,) in await session.rows(statement, name, tenant, ended.at, words):
+            step = TokenStep(record_id=RecordId(id_), state=ended.state, cause=ended.cause)
+            await step_record(session, step, ended.at)
 
 
 async def _spend(session: Session, spend: Spend) -> None:

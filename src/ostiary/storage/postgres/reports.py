@@ -107,10 +107,8 @@ NEWEST_TOKENS: Final = with_columns("""
                           ORDER BY t.generation DESC LIMIT 1) t
 """)  # served by token_generation
 COUNT_AUDITED: Final = """
-    SELECT count(*)
-      FROM (SELECT at, verb FROM audit WHERE tenant = $1 ORDER BY number DESC LIMIT $2) newest
-     WHERE at >= $3 AND lower(verb) = ANY($4)
-"""  # served by the primary key: the newest entries, as many as it is told
+    SELECT count(*) FROM audit WHERE tenant = $1 AND at >= $2 AND lower(verb) = ANY($3)
+"""  # served by audit_by_time alone
 LIST_FACTS: Final = f"""
     SELECT {", ".join(FACT_COLUMNS)} FROM fact WHERE enrollment_key = ANY($1::text[])
 """  # noqa: S608 - made of constants; served by the primary key
@@ -224,9 +222,9 @@ class PostgresReports:
         return tuple(_alert_line(row) for row in await self._pool.rows(LIST_ALERTS, tenant, limit))
 
     async def count_audited(
-        self, tenant: TenantId, verbs: Sequence[str], *, since: datetime, among: int
+        self, tenant: TenantId, verbs: Sequence[str], *, since: datetime
     ) -> int:
-        ((number,),) = await self._pool.rows(COUNT_AUDITED, tenant, among, since, list(verbs))
+        ((number,),) = await self._pool.rows(COUNT_AUDITED, tenant, since, list(verbs))
         return int(number)
 
     async def count(self) -> Counts:

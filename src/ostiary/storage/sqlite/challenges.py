@@ -1,6 +1,6 @@
 """Invitations and challenges on SQLite; what a challenge was spent for is decided once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 
@@ -14,7 +14,14 @@ from ostiary.domain.enrollment import (
     Purpose,
 )
 from ostiary.domain.invitation import Challenge, Invitation, Spend
-from ostiary.domain.token import Fingerprint, KeyedDigest, RecordId, TokenState, TokenStep
+from ostiary.domain.token import (
+    Fingerprint,
+    KeyedDigest,
+    RecordId,
+    TenantId,
+    TokenState,
+    TokenStep,
+)
 from ostiary.storage.errors import ChallengeUnknown, ChangeDoesNotFit
 from ostiary.storage.ledger import challenge_record
 from ostiary.storage.sqlite.engine import Engine, Transaction
@@ -32,7 +39,7 @@ from ostiary.storage.sqlite.rows import (
 )
 from ostiary.storage.sqlite.write_news import add_audit
 from ostiary.storage.sqlite.write_tokens import add_records, step_records
-from ostiary.storage.wording import USED
+from ostiary.storage.wording import REPLACED, USED, WITHDRAWN
 
 Found = tuple[Challenge, Invitation | None, bytes | None]
 
@@ -63,6 +70,17 @@ CHALLENGE_BY_DIGEST: Final = f"""
 SPEND_CHALLENGE: Final = """
     UPDATE challenge SET spent_at = ?, spent_by_key = ?, issued = ? WHERE id = ?
 """
+UNUSED_OF_SERIAL: Final = """
+    SELECT id, purpose FROM challenge
+     WHERE bound_serial = ?1 AND tenant = ?2 AND valid_until > ?3
+       AND invitation_id IS NULL AND spent_at IS NULL
+"""  # served by challenge_of_serial
+UNUSED_OF_ENROLLMENT: Final = """
+    SELECT id, purpose FROM challenge
+     WHERE bound_enrollment = ?1 AND tenant = ?2 AND valid_until > ?3
+       AND invitation_id IS NULL AND spent_at IS NULL
+"""  # served by challenge_of_enrollment
+END_CHALLENGE: Final = "UPDATE challenge SET valid_until = ? WHERE id = ?"
 ADD_CREDENTIAL: Final = """
     INSERT INTO credential (fingerprint, tenant, purpose, bound_serial, bound_enrollment,
                             bound_user, access_rights, capabilities, issued_at, not_after,
@@ -100,10 +118,32 @@ class SqliteChallenges:
 
         return await self._engine.run(work)
 
-    async def add_challenge(self, challenge: Challenge) -> None:
+    async def add_challenge(self, challenge: Challenge, *, replaces: bool = False) -> None:
         def work(transaction: Transaction) -> None:
+            if replaces:
+                unused = _unused(
+                    transaction, challenge.tenant, challenge.bound, challenge.created_at
+                )
+                same = [id_ for id_, purpose in unused.items() if purpose == challenge.purpose]
+                _end(transaction, same, TokenState.SUPERSEDED, REPLACED, challenge.created_at)
             transaction.write(ADD_CHALLENGE, _challenge_values(challenge))
             add_records(transaction, challenge_record(challenge))
+
+        await self._engine.run(work)
+
+    async def withdraw_challenges(
+        self,
+        tenant: TenantId,
+        *,
+        serial_number: str | None,
+        enrollment_key: EnrollmentKey,
+        at: datetime,
+    ) -> None:
+        bound = Bound(serial_number=serial_number, enrollment_key=enrollment_key)
+
+        def work(transaction: Transaction) -> None:
+            unused = _unused(transaction, tenant, bound, at)
+            _end(transaction, unused, TokenState.REVOKED, WITHDRAWN, at)
 
         await self._engine.run(work)
 
@@ -159,6 +199,28 @@ def _find(transaction: Transaction, digest: KeyedDigest) -> Found | None:
         issued = transaction.read(CERTIFICATE, (challenge.issued,)).fetchone()
         certificate = None if issued is None else bytes(issued[0])
     return challenge, invitation, certificate
+
+
+def _unused(
+    transaction: Transaction, tenant: TenantId, bound: Bound, now: datetime
+) -> dict[RecordId, str]:
+    """Purposes of the unused challenges that were made for this device, by id."""
+    found: dict[RecordId, str] = {}
+    for statement, name in (
+        (UNUSED_OF_SERIAL, bound.serial_number),
+        (UNUSED_OF_ENROLLMENT, bound.enrollment_key),
+    ):
+        if name is not None:
+            found.update(transaction.read(statement, (name, tenant, micros(now))).fetchall())
+    return found
+
+
+def _end(
+    transaction: Transaction, ids: Iterable[RecordId], state: TokenState, cause: str, at: datetime
+) -> None:
+    for id_ in ids:
+        transaction.write(END_CHALLENGE, (micros(at), id_))
+        step_records(transaction, TokenStep(record_id=id_, state=state, cause=cause), at=at)
 
 
 def _spend(transaction: Transaction, spend: Spend) -> None:
