@@ -542,6 +542,7 @@ def _wire(
             storage.push_certificates,
             storage.wakes,
             storage.retention,
+            storage.escrows,
             clock,
             _dated(settings, authority),
             resealing=resealing,

@@ -32,7 +32,7 @@ class SecretNotHeld(Missing):
 class RecoveryKeyNotHeld(Conflicting):
     """A FileVault key is rotated with the key in force, or with a user's password; neither is at hand."""
 
-    hint = "Give the password of a FileVault user with --unlock-with, or wait until the Mac has escrowed its key."
+    hint = "Give the password of a FileVault user with --unlock-with-stdin, or wait until the Mac has escrowed its key."
 
 
 class NothingToVerify(Conflicting):

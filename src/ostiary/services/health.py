@@ -9,9 +9,11 @@ from ostiary.domain.severity import Severity
 from ostiary.domain.token import DEFAULT_TENANT, TenantId
 from ostiary.errors import Unavailable
 from ostiary.ports.clock import Clock
+from ostiary.ports.escrow import Escrows
 from ostiary.ports.reports import Reports
 from ostiary.ports.retention import Walks
 from ostiary.ports.storage import PushCertificates, Wakes
+from ostiary.services.open_alerts import OpenAlerts
 from ostiary.services.resealing import ResealingService, Standing
 
 WARN_BEFORE: Final = timedelta(days=30)
@@ -56,12 +58,14 @@ class HealthService:
         certificates: PushCertificates,
         wakes: Wakes,
         walks: Walks,
+        escrows: Escrows,
         clock: Clock,
         dated: Sequence[Dated] = (),
         tenant: TenantId = DEFAULT_TENANT,
         resealing: ResealingService | None = None,
     ) -> None:
         self._reports = reports
+        self._open_alerts = OpenAlerts(reports, escrows)
         self._certificates = certificates
         self._wakes = wakes
         self._walks = walks
@@ -166,7 +170,7 @@ class HealthService:
         return [] if self._resealing is None else [sealing_finding(await self._resealing.stand())]
 
     async def _alert_findings(self) -> list[Finding]:
-        alerts = await self._reports.list_alerts(self._tenant, limit=MOST_ALERTS)
+        alerts = await self._open_alerts.list(self._tenant, limit=MOST_ALERTS)
         return [
             Finding(
                 subject=f"alert {line.alert.kind}, {line.alert.subject}",

@@ -7,8 +7,9 @@ import pytest
 from typing_extensions import override
 
 from ostiary.domain.decision import Alert
+from ostiary.domain.escrow import Escrow
 from ostiary.domain.severity import Severity
-from ostiary.domain.token import TenantId
+from ostiary.domain.token import Holder, TenantId
 from ostiary.ports.reports import AlertLine, Counts
 from ostiary.ports.storage import PushCertificate, StorageFailed
 from ostiary.services.health import (
@@ -54,6 +55,13 @@ class FakeReports:
         return self.alerts[:limit]
 
 
+class NoEscrows:
+    async def find(self, tenant: TenantId, holder: Holder) -> tuple[Escrow, ...]:
+        assert tenant == TENANT
+        assert holder
+        return ()
+
+
 class NoCertificates:
     async def list_push_certificates(self, tenant: TenantId) -> tuple[PushCertificate, ...]:
         assert tenant == TENANT
@@ -94,6 +102,7 @@ async def examine(
         "certificates": NoCertificates(),
         "wakes": FakeWakes(due_at),
         "walks": FakeWalks(writing),
+        "escrows": NoEscrows(),
     }
     service = HealthService(**asked, clock=FixedClock(now), dated=[CA])
     return {finding.subject: finding for finding in await service.examine()}
@@ -126,11 +135,13 @@ async def test_dead_push_tokens_are_counted() -> None:
 
 async def test_an_alert_is_told_with_its_sentence() -> None:
     """Status words that do not say what to do are hated. (users.md 4.3)"""
-    alert = Alert(tenant=TENANT, subject="A", kind="contested", sentence="Two devices claim A.")
+    alert = Alert(
+        tenant=TENANT, subject="A", kind="topic-not-held", sentence="Nobody holds the topic of A."
+    )
     line = AlertLine(alert=alert, count=3, first_at=NOW, last_at=NOW)
-    found = (await examine(FakeReports(alerts=(line,))))["alert contested, A"]
+    found = (await examine(FakeReports(alerts=(line,))))["alert topic-not-held, A"]
     assert found.severity is Severity.WARNING
-    assert found.sentence.startswith("Two devices claim A. (3 times")
+    assert found.sentence.startswith("Nobody holds the topic of A. (3 times")
 
 
 async def test_a_clock_before_our_time_is_critical() -> None:
