@@ -90,6 +90,8 @@ class Ledger:
     records: dict[TokenKind, list[TokenRecord]]
     escrows: Mapping[TokenKind, Escrow]
     _values: dict[RecordId, bytes]
+    enrolled_at: datetime | None
+    """When the relationship in force began."""
 
     def value(self, record: TokenRecord) -> bytes:
         return self._values[record.id]
@@ -188,7 +190,10 @@ class Oracle:
             )
             self._opened[known.id] = bytes(house.sealer.unseal(record.value, label).reveal())
         escrows = await house.storage.escrows.find(DEFAULT_TENANT, holder)
-        return Ledger(records, {one.kind: one for one in escrows}, self._opened)
+        rows = await house.storage.reports.find_enrollments(DEFAULT_TENANT, EnrollmentId(holder))
+        began = (row.enrolled_at for row in rows if row.standing is Standing.CURRENT)
+        by_kind = {one.kind: one for one in escrows}
+        return Ledger(records, by_kind, self._opened, next(began, None))
 
     async def reveal(self, house: House, device: Device) -> None:
         """Have people shown what the device holds, by the service through which every value leaves.
@@ -295,12 +300,21 @@ def _is_thought_erased(record: TokenRecord) -> bool:
 def _check_shown(ledger: Ledger, kind: TokenKind, found: Sequence[TokenRecord]) -> None:
     """A person who asks for the value, and for no generation by its number, is shown it among what may be in force."""
     records = ledger.records[kind]
-    shown = may_be_in_force(ledger.escrows.get(kind), records)
+    escrow = ledger.escrows.get(kind)
+    shown = may_be_in_force(escrow, records)
     erased_at = max((one.changed_at for one in records if _is_thought_erased(one)), default=None)
+    if kind in ERASABLE and _ended_with_enrollment(escrow) and ledger.enrolled_at:
+        # Also where no pointer was left to retire: what is in doubt then has no record of its own.
+        erased_at = ledger.enrolled_at
     if not any(
         one.id in shown or (erased_at is not None and one.changed_at <= erased_at) for one in found
     ):
         raise SecretLost(f"{kind}: what the device holds is not shown to whoever asks")
+
+
+def _ended_with_enrollment(escrow: Escrow | None) -> bool:
+    """Whether nothing has been in force since the device enrolled last: it came out of Setup Assistant then."""
+    return escrow is not None and escrow.current is None
 
 
 def _check_settled(ledger: Ledger, kind: TokenKind, value: bytes, since: datetime) -> None:
