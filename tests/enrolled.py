@@ -3,7 +3,6 @@
 import secrets
 from datetime import UTC, datetime
 
-from ostiary.app import House
 from ostiary.domain.decision import Ask, ByName, Change
 from ostiary.domain.enrollment import Enrollment, EnrollmentKey, Proof, Standing, State
 from ostiary.domain.token import (
@@ -15,6 +14,7 @@ from ostiary.domain.token import (
     TokenRecord,
     TokenState,
 )
+from ostiary.house import House
 from ostiary.ports.sealer import SealLabel
 from ostiary.protocol.mdm.checkin import DeviceFacts, Topic
 from ostiary.protocol.mdm.identity import EnrollmentId, EnrollmentType

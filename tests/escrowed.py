@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from enrolled import NOW, enroll
-from ostiary.app import House
 from ostiary.domain.decision import Ask, ByName, Change, Snapshot
 from ostiary.domain.enrollment import Enrollment, InstalledProfile
 from ostiary.domain.escrow import Escrow, EscrowState
@@ -19,6 +18,7 @@ from ostiary.domain.token import (
     TokenRecord,
     TokenState,
 )
+from ostiary.house import House
 from ostiary.ports.sealer import Sealer, SealLabel
 from ostiary.ports.storage import Enrollments
 from ostiary.protocol.mdm.checkin import DeviceFacts

@@ -17,8 +17,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
-from ostiary.app import Served, open_house, serve
+from ostiary.app import Served, serve
 from ostiary.cli.background import run_async
+from ostiary.house import open_house
 from ostiary.ports.storage import Wakes
 from ostiary.settings import load_settings
 from ostiary.web.journal import open_journal

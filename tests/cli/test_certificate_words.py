@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from enrolled import enroll
-from ostiary.app import open_house
 from ostiary.cli.background import run_async
 from ostiary.cli.main import run
+from ostiary.house import open_house
 from ostiary.settings import load_settings
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from conformance.storage_values import record_id
-from ostiary.app import House, open_house
 from ostiary.cli.main import run
+from ostiary.house import House, open_house
 from ostiary.keys.file import create_root_key
 from ostiary.ports.resealing import Resealed, SealedIn
 from ostiary.services.resealing import ResealingPace, ResealingService

@@ -10,11 +10,11 @@ import pytest
 
 from conformance.transfer_dumps import dump_postgres, dump_sqlite
 from conformance.transfer_progress import Unheard
-from ostiary.app import SystemClock
 from ostiary.cli.current_house import SettingsChanged, open_current_house
 from ostiary.cli.failure import failure_of
 from ostiary.cli.main import run
 from ostiary.cli.migrate import carry_out, make_plan
+from ostiary.house import SystemClock
 from ostiary.settings import Settings, load_settings
 from ostiary.storage.errors import DatabaseMoved, StoreIsOpen
 from ostiary.storage.opening import open_storage

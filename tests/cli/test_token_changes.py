@@ -8,9 +8,9 @@ import pytest
 
 from enrolled import NOW
 from escrowed import enroll_mac, escrow_values
-from ostiary.app import open_house
 from ostiary.cli.main import run
 from ostiary.domain.token import TokenKind
+from ostiary.house import open_house
 from ostiary.settings import load_settings
 
 

@@ -10,12 +10,12 @@ import pytest
 from cli.test_transcripts import as_words, blocks
 from enrolled import NOW
 from escrowed import enroll_mac, escrow_values
-from ostiary.app import open_house
 from ostiary.cli.main import run
 from ostiary.domain.decision import Ask, ByName, Change
 from ostiary.domain.escrow import EscrowState
 from ostiary.domain.facts import Fact, FactSheet, SheetName
 from ostiary.domain.token import DEFAULT_TENANT, TokenKind, TokenState, TokenStep
+from ostiary.house import open_house
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.settings import load_settings
 

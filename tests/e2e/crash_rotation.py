@@ -21,7 +21,7 @@ from typing import Any
 import structlog
 
 from conformance.storage_values import NOON, MovedClock
-from ostiary import app
+from ostiary import house as house_wiring
 from ostiary.domain.token import DEFAULT_TENANT
 from ostiary.errors import Unavailable
 from ostiary.keys.root_file import RootKeyFile
@@ -126,7 +126,7 @@ async def opened(
     storage: Storage, root_key: Path, clock: MovedClock
 ) -> tuple[KeyRotation, ResealingService]:
     """Keys and services as a server opens them; the epochs of an earlier life have rested."""
-    sealer, rotation = await app._open_keys(RootKeyFile(root_key), storage, clock)
+    sealer, rotation = await house_wiring._open_keys(RootKeyFile(root_key), storage, clock)
     service = ResealingService(storage.sealed_values, storage.retention, sealer, clock, SMALL)
     clock.advance(minutes=1)
     await rotation.refresh()

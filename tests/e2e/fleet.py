@@ -10,9 +10,10 @@ from pathlib import Path
 from socket import create_server
 from typing import Any
 
-from ostiary.app import House, SystemClock, open_house, serve
+from ostiary.app import serve
 from ostiary.cli.desk import Desk, open_desk
 from ostiary.domain.token import DEFAULT_TENANT
+from ostiary.house import House, SystemClock, open_house
 from ostiary.secret import Secret
 from ostiary.settings import load_settings
 from ostiary.worker.push_loop import PushPace, push_due

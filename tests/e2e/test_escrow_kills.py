@@ -21,11 +21,11 @@ from e2e.fleet import HOST
 from installation import journal_as_before
 from lives.escrow_station import hold_topic
 from lives.escrow_truth import Oracle, envelopes_noted
-from ostiary.app import House, SystemClock, open_house
 from ostiary.cli.main import run
 from ostiary.domain.enrollment import Bound
 from ostiary.domain.token import DEFAULT_TENANT, TokenKind
 from ostiary.errors import OstiaryError
+from ostiary.house import House, SystemClock, open_house
 from ostiary.protocol.mdm.filevault_profile import FileVaultOptions
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.services.escrow import Wish

@@ -18,7 +18,7 @@ import pytest
 from conformance.storage_values import NOON, MovedClock
 from e2e import crash_rotation
 from e2e.crash_rotation import BETWEEN_LIVES, NOT_PLAYED, Order, opened
-from ostiary import app
+from ostiary import house as house_wiring
 from ostiary.domain.token import DEFAULT_TENANT
 from ostiary.keys.file import create_root_key
 from ostiary.keys.root_file import RootKeyFile
@@ -98,7 +98,7 @@ class Installation:
     async def begin(self) -> None:
         create_root_key(self.root_key)
         storage = open_storage(self.url, MovedClock())
-        sealer, _ = await app._open_keys(RootKeyFile(self.root_key), storage, MovedClock())
+        sealer, _ = await house_wiring._open_keys(RootKeyFile(self.root_key), storage, MovedClock())
         self.clear = await fill(storage, sealer, devices=DEVICES)
         await storage.close()
 
@@ -111,7 +111,7 @@ class Installation:
         clock = MovedClock(NOON + self.number * BETWEEN_LIVES)
         storage = open_storage(self.url, clock)
         try:
-            sealer, _ = await app._open_keys(RootKeyFile(self.root_key), storage, clock)
+            sealer, _ = await house_wiring._open_keys(RootKeyFile(self.root_key), storage, clock)
             assert await values_in_clear(storage.sealed_values, sealer) == self.clear
             newest = sealer.newest_epoch(DEFAULT_TENANT)
             found = await rows(storage.sealed_values)
@@ -221,7 +221,7 @@ async def test_a_start_in_the_middle_of_a_change_reads_the_keys_again(tmp_path: 
     await house.begin()
     storage = open_storage(house.url, MovedClock())
     old = await storage.epochs.load_epochs()
-    _, rotation = await app._open_keys(RootKeyFile(house.root_key), storage, MovedClock())
+    _, rotation = await house_wiring._open_keys(RootKeyFile(house.root_key), storage, MovedClock())
     await rotation.rotate_root(DEFAULT_TENANT, "test")
 
     class Behind:
@@ -234,6 +234,6 @@ async def test_a_start_in_the_middle_of_a_change_reads_the_keys_again(tmp_path: 
             return self.told.pop() if self.told else await storage.epochs.load_epochs()
 
     behind = replace(storage, epochs=Behind())  # type: ignore[arg-type]  # it is only read
-    sealer, _ = await app._open_keys(RootKeyFile(house.root_key), behind, MovedClock())
+    sealer, _ = await house_wiring._open_keys(RootKeyFile(house.root_key), behind, MovedClock())
     assert await values_in_clear(storage.sealed_values, sealer) == house.clear
     await storage.close()

@@ -6,7 +6,6 @@ from typing import Any, Final
 from lives.escrow_cast import Cast, enqueue, own_kinds
 from lives.escrow_people import PASSWORD
 from lives.escrow_station import STEPS
-from lives.escrow_truth import reveal_service
 from ostiary.domain.token import DEFAULT_TENANT, Fingerprint, TokenKind
 from ostiary.protocol.mdm.connect import CommandUuid
 from ostiary.protocol.mdm.filevault_profile import FileVaultOptions
@@ -125,7 +124,7 @@ async def looks(cast: Cast) -> object:
     """A value is shown to a person, and its rotation planned."""
     house = await cast.station.house()
     kind = cast.choose.choice((*own_kinds(cast), TokenKind.LOCK_PIN))
-    await reveal_service(house).reveal(cast.id, kind, OPERATOR, reason="life")
+    await house.reveals.reveal(cast.id, kind, OPERATOR, reason="life")
     return kind.value
 
 

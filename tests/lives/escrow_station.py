@@ -18,10 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from typing_extensions import override
 
 from installation import make_installation
-from ostiary.app import House, SystemClock, front_app, open_house
+from ostiary.app import front_app
 from ostiary.domain.decision import AuditEntry
 from ostiary.domain.token import DEFAULT_TENANT, RecordId, SealedValue
 from ostiary.formats import plist
+from ostiary.house import House, SystemClock, open_house
 from ostiary.keys.authority import open_device_authority
 from ostiary.keys.escrow_key import make_escrow_key
 from ostiary.ports.escrow_keys import EscrowKey
@@ -205,7 +206,7 @@ def shared_keys(template: Template) -> Iterator[None]:
         return next(keys)
 
     with (
-        patch("ostiary.app.open_device_authority", lambda *_paths: authority),
+        patch("ostiary.house.open_device_authority", lambda *_paths: authority),
         patch("ostiary.keys.escrow_key.make_escrow_key", make),
         patch("ostiary.services.escrow.salted_sha512_pbkdf2", _cheap_hash),
         patch("ostiary.services.admin_account.salted_sha512_pbkdf2", _cheap_hash),

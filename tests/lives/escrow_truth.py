@@ -14,7 +14,6 @@ from unittest.mock import patch
 
 from cryptography import x509
 
-from ostiary.app import House
 from ostiary.domain.decision import Ask, ByCertificate, Change, Snapshot
 from ostiary.domain.enrollment import Standing
 from ostiary.domain.escrow import Escrow, EscrowState
@@ -29,9 +28,9 @@ from ostiary.domain.token import (
     TokenRecord,
     TokenState,
 )
+from ostiary.house import House
 from ostiary.ports.sealer import SealLabel
 from ostiary.protocol.mdm.identity import EnrollmentId
-from ostiary.services.reveal import RevealService
 from ostiary_sim import mac_commands, mac_secrets
 from ostiary_sim.cms import encode_enveloped
 from ostiary_sim.device import Device
@@ -202,11 +201,10 @@ class Oracle:
             SecretLost
         """
         ledger = await self._ledger(house, Holder(device.udid))
-        reveals = reveal_service(house)
         for slot, kind, value in _truths(device):
             if kind in BY_POINTER or not (found := ledger.of(kind, value)):
                 continue
-            revealed = await reveals.reveal(
+            revealed = await house.reveals.reveal(
                 EnrollmentId(device.udid),
                 kind,
                 OPERATOR,
@@ -259,19 +257,6 @@ class Oracle:
             return
         if not any(_is_thought_erased(one) for one in found):
             raise SecretLost(f"{kind}: what the account takes is buried ({escrow.state.value})")
-
-
-def reveal_service(house: House) -> RevealService:
-    """As `control_app` makes it."""
-    storage = house.storage
-    return RevealService(
-        storage.enrollments,
-        storage.escrows,
-        storage.reports,
-        house.sealer,
-        house.clock,
-        house.policies.current,
-    )
 
 
 async def is_believed(house: House, device: Device) -> bool:

@@ -53,6 +53,7 @@ from ostiary.services.filevault import FileVaultDesk
 from ostiary.services.invitations import InvitationService
 from ostiary.services.network_users import NetworkUsers
 from ostiary.services.reply import Farewell, Media, Reply
+from ostiary.services.reveal import RevealService
 from ostiary.services.secret_reports import SecretReader
 from ostiary.storage import Storage
 
@@ -125,6 +126,14 @@ class House:
             make_profile=self.enrollment.return_profile,
         )
         keys, escrows = ThreadedEscrowKeys(bits=2048), self.storage.escrows
+        self.reveals = RevealService(
+            enrollments,
+            escrows,
+            self.storage.reports,
+            self.sealer,
+            self.clock,
+            lambda: self.policy,
+        )
         self.channel = CommandChannel(
             enrollments,
             self.sealer,

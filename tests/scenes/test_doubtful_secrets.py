@@ -15,7 +15,6 @@ from scenes.house import MAC, OPERATOR, Device, House
 from scenes.test_admin_account import GUID
 from scenes.test_filevault import P1, certificate_of, escrowed
 from scenes.test_recovery_lock import answered, locked, next_command
-from scenes.test_reveal import service
 
 ADMIN, LOCK, DISK = (
     TokenKind.ADMIN_PASSWORD,
@@ -26,7 +25,7 @@ ADMIN, LOCK, DISK = (
 
 async def shown(house: House, mac: Device, kind: TokenKind) -> list[tuple[int, str]]:
     """Which generations a person is shown who asks for the value, and what is said of each."""
-    revealed = await service(house).reveal(
+    revealed = await house.reveals.reveal(
         EnrollmentId(mac.id), kind, OPERATOR, reason="ticket 4711"
     )
     assert revealed.is_uncertain is (len(revealed.shown) > 1)

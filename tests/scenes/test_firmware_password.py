@@ -10,7 +10,6 @@ from ostiary.domain.token import DEFAULT_TENANT, TokenKind, TokenState
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.protocol.mdm.passwords import UnusablePassword
 from ostiary.secret import Secret
-from ostiary.services.reveal import RevealService
 from scenes.house import INTEL_MAC, IPHONE, MAC, OPERATOR, Device, House, Model
 
 PASSWORD = TokenKind.FIRMWARE_PASSWORD
@@ -56,16 +55,9 @@ async def protected(house: House, mac: Device) -> str:
 
 async def shown(house: House, mac: Device) -> list[bytes]:
     """What a person is told who asks for it."""
-    storage = house.storage
-    reveals = RevealService(
-        storage.enrollments,
-        storage.escrows,
-        storage.reports,
-        house.sealer,
-        house.clock,
-        lambda: house.policy,
+    told = await house.reveals.reveal(
+        EnrollmentId(mac.id), PASSWORD, OPERATOR, reason="ticket 4711"
     )
-    told = await reveals.reveal(EnrollmentId(mac.id), PASSWORD, OPERATOR, reason="ticket 4711")
     return [one.value.reveal() for one in told.shown]
 
 

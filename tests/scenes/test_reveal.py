@@ -25,7 +25,6 @@ from ostiary.services.reveal import (
     ReasonMissing,
     ReasonUnusable,
     Revealed,
-    RevealService,
 )
 from ostiary.services.secrets_desk import SecretsDesk
 from ostiary.web.secret_lines import revealed_line
@@ -34,18 +33,6 @@ from scenes.house import MAC, OPERATOR, Device, House
 LOCK = TokenKind.RECOVERY_LOCK
 HELPDESK = Caller(name="helpdesk", tenant=DEFAULT_TENANT, scopes=frozenset({Scope.SECRETS_REVEAL}))
 N1, N2 = b"canary-first-password", b"canary-second-password"
-
-
-def service(house: House) -> RevealService:
-    storage = house.storage
-    return RevealService(
-        storage.enrollments,
-        storage.escrows,
-        storage.reports,
-        house.sealer,
-        house.clock,
-        lambda: house.policy,
-    )
 
 
 async def held(
@@ -66,7 +53,7 @@ async def reveal(
     house: House, mac: Device, kind: TokenKind = LOCK, caller: Caller = HELPDESK, **changes: Any
 ) -> Revealed:
     asked = {"reason": "ticket 4711", **changes}
-    return await service(house).reveal(EnrollmentId(mac.id), kind, caller, **asked)
+    return await house.reveals.reveal(EnrollmentId(mac.id), kind, caller, **asked)
 
 
 def values(revealed: Revealed) -> list[bytes]:
@@ -288,7 +275,7 @@ async def test_a_user_channel_has_no_secrets_of_its_own(house: House) -> None:
         house.storage.enrollments, house.sealer, user, LOCK, [N1], house.clock.now()
     )
     with pytest.raises(NotADevice):
-        await service(house).reveal(user, LOCK, HELPDESK, reason="ticket 4711")
+        await house.reveals.reveal(user, LOCK, HELPDESK, reason="ticket 4711")
 
 
 async def test_a_value_that_does_not_open_is_an_error_and_was_not_disclosed(house: House) -> None:

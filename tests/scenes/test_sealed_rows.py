@@ -10,7 +10,6 @@ from ostiary.domain.escrow_view import FOR_PEOPLE
 from ostiary.domain.token import TokenKind
 from ostiary.ports.sealer import SealBroken
 from ostiary.protocol.mdm.identity import EnrollmentId
-from ostiary.services.reveal import RevealService
 from scenes.house import IPHONE, MAC, OPERATOR, Device, House
 
 MINE, YOURS = b"canary-of-one-device", b"canary-of-another"
@@ -40,18 +39,9 @@ async def test_a_value_in_another_devices_row_is_an_error_and_not_the_secret(
             house.storage.enrollments, house.sealer, device.id, kind, [value], house.clock.now()
         )
     copy_value(house, kind, source=mac, target=other)
-    storage = house.storage
-    reveals = RevealService(
-        storage.enrollments,
-        storage.escrows,
-        storage.reports,
-        house.sealer,
-        house.clock,
-        lambda: house.policy,
-    )
     with pytest.raises(SealBroken):
-        await reveals.reveal(EnrollmentId(other.id), kind, OPERATOR, reason="ticket 4711")
-    told = await reveals.reveal(EnrollmentId(mac.id), kind, OPERATOR, reason="ticket 4711")
+        await house.reveals.reveal(EnrollmentId(other.id), kind, OPERATOR, reason="ticket 4711")
+    told = await house.reveals.reveal(EnrollmentId(mac.id), kind, OPERATOR, reason="ticket 4711")
     assert [one.value.reveal() for one in told.shown] == [MINE]
 
 
@@ -102,17 +92,8 @@ async def test_a_pointer_to_another_devices_value_is_an_error_and_shows_nothing(
             house.storage.enrollments, house.sealer, device.id, kind, [value], house.clock.now()
         )
     point_elsewhere(house, kind, source=mac, target=other)
-    storage = house.storage
-    reveals = RevealService(
-        storage.enrollments,
-        storage.escrows,
-        storage.reports,
-        house.sealer,
-        house.clock,
-        lambda: house.policy,
-    )
     with pytest.raises(SealBroken):
-        await reveals.reveal(EnrollmentId(other.id), kind, OPERATOR, reason="ticket 4711")
+        await house.reveals.reveal(EnrollmentId(other.id), kind, OPERATOR, reason="ticket 4711")
     assert (await house.history(mac.id, kind))[0].disclosed_at is None
 
 

@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ostiary.app import House, open_house
 from ostiary.errors import Unavailable
+from ostiary.house import House, open_house
 from ostiary.settings import Settings, load_settings
 from ostiary.storage.errors import DatabaseMoved
 

@@ -14,7 +14,6 @@ from typing import Final
 import typer
 from rich.console import Console
 
-from ostiary.app import SystemClock
 from ostiary.cli.demo_board import Board
 from ostiary.cli.demo_house import (
     make_house,
@@ -26,6 +25,7 @@ from ostiary.cli.demo_screen import WIDE, Screen
 from ostiary.cli.demo_stage import Stage
 from ostiary.cli.desk import open_desk
 from ostiary.cli.output import say
+from ostiary.house import SystemClock
 from ostiary_sim.connections import TlsClients
 from ostiary_sim.world import SimulatedApple
 

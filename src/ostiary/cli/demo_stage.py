@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import httpx
 
-from ostiary.app import SystemClock
 from ostiary.cli.demo_board import Board, BoardRow, TokenLine
 from ostiary.cli.demo_house import DemoFailed, DemoHouse
 from ostiary.cli.demo_screen import Screen
 from ostiary.cli.desk import Desk
+from ostiary.house import SystemClock
 from ostiary_sim.connections import TlsClients
 from ostiary_sim.device import Device
 from ostiary_sim.errors import SimulationFailed

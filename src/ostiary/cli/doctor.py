@@ -6,11 +6,11 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ostiary.app import examine_closed
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
 from ostiary.cli.failure import Exit, Failed, failure_of
 from ostiary.cli.output import OUTPUT, Form, print_list
 from ostiary.errors import OstiaryError
+from ostiary.house import examine_closed
 from ostiary.ports.storage import StorageBusy, StorageFailed
 from ostiary.services.health import Finding, database_finding
 from ostiary.settings import Places, Settings, host_and_port, load_settings

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from ostiary.app import SystemClock
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
 from ostiary.cli.durations import duration
 from ostiary.cli.failure import Exit
 from ostiary.cli.output import OUTPUT, Form, print_facts, print_list, say
+from ostiary.house import SystemClock
 from ostiary.protocol.mdm.profile_linter import Severity, compare_for_renewal, lint_profile
 
 app = typer.Typer(help="How devices come in.", no_args_is_help=True)

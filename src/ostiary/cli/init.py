@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 
 import typer
 
-from ostiary.app import SystemClock, open_house
 from ostiary.cli.background import run_async
 from ostiary.cli.failure import Exit, Failed
 from ostiary.cli.output import say
 from ostiary.cli.settings_file import quoted
 from ostiary.errors import Conflicting, Unavailable
+from ostiary.house import SystemClock, open_house
 from ostiary.keys.authority import create_device_authority
 from ostiary.keys.file import create_root_key, write_key_file
 from ostiary.keys.tls import create_tls_authority, issue_server_certificate

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from ostiary.app import SystemClock
 from ostiary.cli.background import run_async
 from ostiary.cli.desk import DEFAULT_DATA, DataOption
 from ostiary.cli.output import OUTPUT, Form, print_list, say
 from ostiary.cli.settings_file import quoted, replaced_settings, with_database
 from ostiary.errors import Malformed, Unavailable
+from ostiary.house import SystemClock
 from ostiary.ports.trace import Trace, no_trace
 from ostiary.settings import ENV_PREFIX, Settings, load_settings
 from ostiary.storage.errors import UnusableDatabaseUrl

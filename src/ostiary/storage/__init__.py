@@ -1,6 +1,6 @@
 """Where everything is kept: SQLite, PostgreSQL, an in-memory twin for tests, and the schema's migrations.
 
-Only app.py and the CLI's offline commands open a storage; everybody else sees ports/storage.py and ports/reports.py.
+Only house.py and the CLI's offline commands open a storage; everybody else sees ports/storage.py and ports/reports.py.
 """
 
 from ostiary.storage.opening import Storage, open_storage

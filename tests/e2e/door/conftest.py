@@ -15,10 +15,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fuzz.pki import NOW, Issued, issue, openssl_sign, rsa_key
 from installation import copy_installation, make_installation
-from ostiary.app import House, front_app, open_house
+from ostiary.app import front_app
 from ostiary.domain.decision import AuditEntry
 from ostiary.domain.token import DEFAULT_TENANT, RecordId, SealedValue
 from ostiary.formats import plist
+from ostiary.house import House, open_house
 from ostiary.ports.storage import PushCertificate
 from ostiary.protocol.mdm.checkin import Topic
 from ostiary.settings import load_settings

@@ -9,7 +9,8 @@ import pytest
 import uvloop
 
 from installation import copy_installation, make_installation
-from ostiary.app import House, control_app, front_app, open_house
+from ostiary.app import control_app, front_app
+from ostiary.house import House, open_house
 from ostiary.settings import load_settings
 
 

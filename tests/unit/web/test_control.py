@@ -8,9 +8,9 @@ import pytest
 
 from enrolled import enroll
 from installation import URL
-from ostiary.app import House
 from ostiary.domain.decision import Alert, Ask, ByName, Change
 from ostiary.domain.token import DEFAULT_TENANT
+from ostiary.house import House
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.secret import Secret
 from ostiary.services.api_tokens import ApiTokenUnknown

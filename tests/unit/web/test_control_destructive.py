@@ -4,10 +4,10 @@ import httpx
 
 from enrolled import NOW
 from escrowed import enroll_mac
-from ostiary.app import House
 from ostiary.domain.decision import Ask, ByName, Change
 from ostiary.domain.facts import FactSheet, SheetName
 from ostiary.domain.token import DEFAULT_TENANT
+from ostiary.house import House
 from ostiary.protocol.mdm.enrollment_profile import decode_url
 from ostiary.protocol.mdm.identity import EnrollmentId
 

@@ -7,9 +7,9 @@ import pytest
 
 from enrolled import NOW
 from escrowed import enroll_mac, escrow_values
-from ostiary.app import House
 from ostiary.domain.escrow import EscrowState
 from ostiary.domain.token import TokenKind
+from ostiary.house import House
 
 LOCK = TokenKind.RECOVERY_LOCK
 CANARY = "canary-of-a-recovery-lock"

@@ -11,9 +11,9 @@ import pytest
 
 from enrolled import enroll
 from ostiary import __version__
-from ostiary.app import House
 from ostiary.domain.token import TenantId
 from ostiary.errors import Unavailable
+from ostiary.house import House
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.services.push import PushResult
 from ostiary.web.front import FrontDoor, Wing

@@ -5,8 +5,9 @@ import pytest
 from starlette.routing import Route
 
 from enrolled import enroll
-from ostiary.app import House, front_app
+from ostiary.app import front_app
 from ostiary.errors import Missing, OstiaryError
+from ostiary.house import House
 from ostiary.ports.sealer import SealBroken
 from ostiary.ports.storage import StorageFailed
 from ostiary.services.api_tokens import ApiTokenUnknown
