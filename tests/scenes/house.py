@@ -126,13 +126,9 @@ class House:
             make_profile=self.enrollment.return_profile,
         )
         keys, escrows = ThreadedEscrowKeys(bits=2048), self.storage.escrows
+        reports = getattr(self.storage, "reports", NothingAudited())
         self.reveals = RevealService(
-            enrollments,
-            escrows,
-            self.storage.reports,
-            self.sealer,
-            self.clock,
-            lambda: self.policy,
+            enrollments, escrows, reports, self.sealer, self.clock, lambda: self.policy
         )
         self.channel = CommandChannel(
             enrollments,
@@ -154,8 +150,7 @@ class House:
             sign=None,
         )
         self.escrow_watch = EscrowWatch(enrollments, escrows, self.escrow, self.clock)
-        audit = getattr(self.storage, "reports", NothingAudited())
-        cap = DestructiveCap(audit, lambda: self.policy, self.clock)
+        cap = DestructiveCap(reports, lambda: self.policy, self.clock)
         own_profile = EnrollmentUrls(base="https://mdm.example").identifier
         self.desk = CommandDesk(
             enrollments, self.escrow, self.sealer, draws, self.clock, cap, own_profile
