@@ -4,6 +4,7 @@ from typing import Final
 
 from ostiary.formats.fields import FieldHasWrongType, FieldMissing, Fields
 from ostiary.formats.plist_binary import MAGIC, decode_binary
+from ostiary.formats.plist_flat import decode_flat
 from ostiary.formats.plist_rules import (
     Limits,
     NestedTooDeep,
@@ -51,8 +52,12 @@ def read_dict(body: bytes, limits: Limits = REPORT_LIMITS) -> Fields:
     """
     if len(body) > limits.max_bytes:
         raise PropertyListTooLarge(size_bytes=len(body), limit_bytes=limits.max_bytes)
-    decode = decode_binary if body.startswith(MAGIC) else decode_xml
-    root = decode(body, limits)
+    if body.startswith(MAGIC):
+        root = decode_binary(body, limits)
+    elif (flat := decode_flat(body, limits)) is not None:
+        return Fields(flat)
+    else:
+        root = decode_xml(body, limits)
     if not isinstance(root, dict):
         raise RootIsNotADictionary
     return Fields(root)

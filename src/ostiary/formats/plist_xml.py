@@ -1,27 +1,16 @@
 """The XML form of a property list, read strictly: what Apple's own writers produce, and nothing looser."""
 
-import re
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from typing import Final
+from collections.abc import Mapping
 from xml.parsers import expat
 
-from ostiary.formats.base64 import decode_strict
+from ostiary.formats.plist_leaves import BLANK, CONVERT
 from ostiary.formats.plist_rules import (
-    LARGEST_INTEGER,
-    SMALLEST_INTEGER,
     Limits,
     NestedTooDeep,
     NotAPropertyList,
     PlistValue,
     PropertyListTooLarge,
 )
-
-_BLANK: Final = " \t\r\n"
-_INTEGER: Final = re.compile(r"[ \t\r\n]*[+-]?[0-9]{1,20}[ \t\r\n]*|0x[0-9a-fA-F]{1,16}")
-_REAL: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
-_LONGEST_NUMBER: Final = 400  # a double written out in full has some 330 digits
-_DATE: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)Z", re.ASCII)
 
 
 def decode_xml(document: bytes, limits: Limits) -> PlistValue:
@@ -103,7 +92,7 @@ class _Building:
         self._plists = 0
 
     def root(self) -> PlistValue:
-        if "".join(self._between).strip(_BLANK):
+        if "".join(self._between).strip(BLANK):
             raise NotAPropertyList("text stands between the elements")
         if not self._root:
             raise NotAPropertyList("the property list is empty")
@@ -125,7 +114,7 @@ class _Building:
         self._left -= 1
         if self._left < 0:
             raise PropertyListTooLarge("too many values")
-        if tag in _CONVERT or tag == "key":
+        if tag in CONVERT or tag == "key":
             self._leaf = tag
         elif tag == "dict":
             self._open({})
@@ -149,7 +138,7 @@ class _Building:
         if leaf == "key":
             self._name_next(text)
         else:
-            self._place(_CONVERT[leaf](text))
+            self._place(CONVERT[leaf](text))
 
     def _open_plist(self, attributes: Mapping[str, str]) -> None:
         if self._plists or attributes.keys() - {"version"}:
@@ -191,63 +180,3 @@ class _Building:
             raise NotAPropertyList("the property list holds more than one value")
         else:
             self._root.append(value)
-
-
-def _read_data(text: str) -> bytes:
-    return decode_strict(text, whitespace=True)
-
-
-def _read_integer(text: str) -> int:
-    if _INTEGER.fullmatch(text) is None:
-        raise NotAPropertyList("an integer is not a number")
-    value = int(text, 16 if text.startswith("0x") else 10)
-    if not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
-        raise NotAPropertyList("an integer has more than 64 bits")
-    return value
-
-
-def _read_real(text: str) -> float:
-    digits = text.strip(_BLANK)
-    if len(digits) > _LONGEST_NUMBER or _REAL.fullmatch(digits) is None:
-        raise NotAPropertyList("a real is not a number")
-    value = float(digits)
-    if value in (float("inf"), float("-inf")):
-        raise NotAPropertyList("a real is too large")
-    return value
-
-
-def _read_date(text: str) -> datetime:
-    parts = _DATE.fullmatch(text)
-    if parts is None:
-        raise NotAPropertyList("a date is not of the form 2030-01-31T12:00:00Z")
-    try:
-        year, month, day, hour, minute, second = map(int, parts.groups())
-        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
-    except ValueError:
-        raise NotAPropertyList("a date names a day or hour that does not exist") from None
-
-
-def _read_true(text: str) -> bool:
-    _expect_blank(text)
-    return True
-
-
-def _read_false(text: str) -> bool:
-    _expect_blank(text)
-    return False
-
-
-def _expect_blank(text: str) -> None:
-    if text.strip(_BLANK):
-        raise NotAPropertyList("a boolean holds text")
-
-
-_CONVERT: Final[Mapping[str, Callable[[str], PlistValue]]] = {
-    "string": str,
-    "data": _read_data,
-    "integer": _read_integer,
-    "real": _read_real,
-    "date": _read_date,
-    "true": _read_true,
-    "false": _read_false,
-}
