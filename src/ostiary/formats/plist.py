@@ -4,7 +4,7 @@ from typing import Final
 
 from ostiary.formats.fields import FieldHasWrongType, FieldMissing, Fields
 from ostiary.formats.plist_binary import MAGIC, decode_binary
-from ostiary.formats.plist_flat import decode_flat
+from ostiary.formats.plist_plain import decode_plain
 from ostiary.formats.plist_rules import (
     Limits,
     NestedTooDeep,
@@ -54,8 +54,8 @@ def read_dict(body: bytes, limits: Limits = REPORT_LIMITS) -> Fields:
         raise PropertyListTooLarge(size_bytes=len(body), limit_bytes=limits.max_bytes)
     if body.startswith(MAGIC):
         root = decode_binary(body, limits)
-    elif (flat := decode_flat(body, limits)) is not None:
-        return Fields(flat)
+    elif (plain := decode_plain(body, limits)) is not None:
+        return Fields(plain)
     else:
         root = decode_xml(body, limits)
     if not isinstance(root, dict):

@@ -174,7 +174,8 @@ class CheckinService:
         ask = Ask(
             who=_by(identity, message.channel),
             topic=message.push.topic,
-            queue=QueueView.WHOLE,
+            # Only a device that says it waits may get its release again, unless one is on its way. (TU-12)
+            queue=QueueView.WHOLE if message.awaiting_configuration else QueueView.NONE,
             escrows=EscrowView.WHILE_ENROLLING,
         )
         try:
