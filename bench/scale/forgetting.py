@@ -4,7 +4,9 @@ import asyncio
 import json
 import random
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from bench.scale.house import House, serving
 from bench.scale.stage import ActFigures, ActMeter, Stage
@@ -16,6 +18,7 @@ SKIPPED_DAYS = 120
 """The policy `keep_ended_commands` is 90 days; time ran fast in the acts before."""
 DAY_SECONDS = 86_400
 POLLS_PER_SECOND = 50
+_ROUND_SECONDS = 10
 _FORGOT = b'"event": "retention_dropped"'
 _END_OF_HEAD = b"\r\n\r\n"
 
@@ -32,12 +35,11 @@ async def retention(stage: Stage) -> ActFigures:
         await running.skip(SKIPPED_DAYS * DAY_SECONDS)
         async with asyncio.TaskGroup() as group:
             polling = group.create_task(_poll(stage))
-            is_done = False
-            while not is_done:
-                answer = json.loads(await _control(stage.house, "POST", "/retention"))
-                is_done = answer["is_done"]
+            answer = await _control(stage.house, "POST", "/retention", {"anew": True})
+            while not answer["is_done"]:
+                answer = await _control(stage.house, "POST", "/retention", {})
             polling.cancel()
-        dropped = _dropped(stage.house.log, said_before)
+        dropped = await _told(stage.house.log, said_before)
         said = ", ".join(f"{number:,} {name}" for name, number in sorted(dropped.items()))
         return await meter.figures(
             len(stage.members),
@@ -46,8 +48,19 @@ async def retention(stage: Stage) -> ActFigures:
         )
 
 
+async def _told(log: Path, after: int) -> Counter[str]:
+    """What was forgotten. The server's own round may have come before ours, and tells of it when it is through."""
+    dropped = _dropped(log, after)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_ROUND_SECONDS):
+            while not dropped:
+                await asyncio.sleep(0.1)
+                dropped = _dropped(log, after)
+    return dropped
+
+
 def _dropped(log: Path, after: int) -> Counter[str]:
-    """What was forgotten, as the log tells: the server's own round may have come before ours."""
+    """What the log tells since then."""
     dropped: Counter[str] = Counter()
     with log.open("rb") as lines:
         lines.seek(after)
@@ -70,15 +83,16 @@ async def _poll(stage: Stage) -> None:
             await asyncio.sleep(1 / POLLS_PER_SECOND)
 
 
-async def _control(house: House, method: str, path: str) -> bytes:
+async def _control(house: House, method: str, path: str, said: dict[str, Any]) -> dict[str, Any]:
     """What the server answers on its control socket, as to a command of `ostiary`."""
     reader, writer = await asyncio.open_unix_connection(house.data / "control.sock")
     try:
-        writer.write(render_request(method, path, b"", {}))
+        writer.write(render_request(method, path, json.dumps(said).encode(), {}))
         head = await reader.readuntil(_END_OF_HEAD)
         body = await reader.readexactly(body_size(head))
     finally:
         writer.close()
     if head[9:12] != b"200":
         raise RetentionRefused(f"{head[:40]!r} {body[:300]!r}")
-    return body
+    answer: dict[str, Any] = json.loads(body)
+    return answer

@@ -25,6 +25,7 @@ from ostiary.web.control import Control, ControlServices
 from ostiary.web.control_escrow import EscrowControl, EscrowServices
 from ostiary.web.control_keys import KeyControl
 from ostiary.web.control_lights_out import LightsOutControl
+from ostiary.web.control_missing import MissingControl
 from ostiary.web.control_secrets import SecretControl, SecretServices
 from ostiary.web.control_socket import ControlSocket
 from ostiary.web.doors import Duty, OpenDoors
@@ -128,6 +129,7 @@ def control_app(house: House) -> ASGIApp:
     routes = [
         *Control(services).routes(),
         *SecretControl(secrets).routes(),
+        *MissingControl(missing=house.missing).routes(),
         *EscrowControl(escrow).routes(),
         *LightsOutControl(
             desk=LightsOutDesk(house.storage.enrollments, house.desk, house.clock),

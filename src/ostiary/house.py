@@ -47,6 +47,7 @@ from ostiary.services.health import Dated, Finding, HealthService, examine_dated
 from ostiary.services.identity_renewal import IdentityRenewalService, RenewalParts
 from ostiary.services.invitations import InvitationService
 from ostiary.services.key_rotation import REST, KeyRotation
+from ostiary.services.missing_secrets import MissingSecrets
 from ostiary.services.network_users import load_network_users
 from ostiary.services.policies import PolicyBook
 from ostiary.services.push import PushService
@@ -97,6 +98,7 @@ class House:
     escrow_watch: EscrowWatch
     filevault: FileVaultDesk
     secrets: SecretsDesk
+    missing: MissingSecrets
     reveals: RevealService
     tokens: ApiTokenService
     desk: CommandDesk
@@ -257,6 +259,7 @@ def _wire(
             sign=profile_signer(settings),
         ),
         secrets=SecretsDesk(storage.reports, storage.escrows, clock),
+        missing=MissingSecrets(storage.fleet_secrets, clock),
         reveals=RevealService(
             storage.enrollments,
             storage.escrows,

@@ -63,6 +63,7 @@ async def test_every_column_comes_back_as_it_went(storage: AnyStorage) -> None:
         unlock=pointer(12),
         bootstrap=pointer(13),
         awaiting=True,
+        came_erased=True,
         not_on_console=False,
         user_short_name="short",
         user_long_name="",

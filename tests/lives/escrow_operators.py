@@ -167,7 +167,7 @@ async def works(cast: Cast) -> object:
 async def sweeps(cast: Cast) -> None:
     house = await cast.station.house()
     await house.retention.tend()
-    await house.retention.sweep(by_hand=True)
+    await house.retention.sweep_by_hand(anew=True)
 
 
 async def time_passes(cast: Cast) -> object:

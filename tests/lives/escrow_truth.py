@@ -289,8 +289,9 @@ def _check_shown(ledger: Ledger, kind: TokenKind, found: Sequence[TokenRecord]) 
     shown = may_be_in_force(escrow, records)
     erased_at = max((one.changed_at for one in records if _is_thought_erased(one)), default=None)
     if kind in ERASABLE and _ended_with_enrollment(escrow) and ledger.enrolled_at:
-        # Also where no pointer was left to retire: what is in doubt then has no record of its own.
-        erased_at = ledger.enrolled_at
+        # Also where no pointer was left to retire: what is in doubt then has no record of its own. A newcomer that came out
+        # of Setup Assistant may have won long after it enrolled.
+        erased_at = max(erased_at or ledger.enrolled_at, ledger.enrolled_at)
     if not any(
         one.id in shown or (erased_at is not None and one.changed_at <= erased_at) for one in found
     ):

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ostiary.domain.escrow import EscrowState
+from ostiary.domain.escrow_orders import AnotherPinPending, PinNotForThisPlatform
 from ostiary.domain.suitability import CommandNotForThisEnrollment
 from ostiary.domain.token import TokenKind, TokenState
 from ostiary.formats import plist
@@ -12,7 +13,17 @@ from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.protocol.mdm.lock_commands import UnusablePin
 from ostiary.services.commands import Enqueued
 from ostiary.web.typed_commands import build_command
-from scenes.house import BYOD_IPHONE, INTEL_MAC, IPHONE, MAC, OPERATOR, Device, House, Model
+from scenes.house import (
+    BYOD_IPHONE,
+    INTEL_MAC,
+    IPAD,
+    IPHONE,
+    MAC,
+    OPERATOR,
+    Device,
+    House,
+    Model,
+)
 
 PIN = TokenKind.LOCK_PIN
 LOCK = "DeviceLock"
@@ -200,3 +211,79 @@ async def test_a_private_mac_is_not_locked_and_a_private_iphone_is(house: House)
     (refused,) = (await by_words(house, phone)).refused.values()
     assert refused is None
     assert "PIN" not in (await handed_out(phone))["Command"]
+
+
+@pytest.mark.parametrize("model", [IPHONE, IPAD, BYOD_IPHONE], ids=["iphone", "ipad", "byod"])
+@pytest.mark.parametrize("name", [LOCK, "EraseDevice"])
+async def test_a_pin_for_a_device_that_takes_none_is_refused_and_not_forgotten(
+    house: House, model: Model, name: str
+) -> None:
+    """4.6, 4.7: PIN is macOS alone; whoever gave one believes that it opens the device."""
+    device = await house.enrolled(model)
+    forbidden = name != LOCK and model.user_enrollment
+    error = CommandNotForThisEnrollment if forbidden else PinNotForThisPlatform
+    with pytest.raises(error):
+        await house.enqueue(device.id, name, PIN="123456")
+    assert await house.history(device.id, PIN) == []
+    assert await device.report() is None
+    if not forbidden:
+        await house.enqueue(device.id, name)
+        assert await device.drain() == [name]
+
+
+async def test_a_pin_for_the_erase_of_a_mac_that_needs_none_is_kept_and_sent(house: House) -> None:
+    """4.7 consequence 6: Apple silicon accepts it; what somebody gave is never dropped."""
+    mac = await house.enrolled(MAC)
+    await house.enqueue(mac.id, "EraseDevice", PIN="123456")
+    assert await house.believed(mac.id, PIN) == [b"123456"]
+    command = await mac.report()
+    assert command is not None
+    assert command["Command"]["PIN"] == "123456"
+    other = await house.enrolled(MAC)
+    await house.enqueue(other.id, "EraseDevice")
+    assert await house.history(other.id, PIN) == []
+
+
+@pytest.mark.case("DL-03")
+@pytest.mark.parametrize("fetched", [False, True], ids=["waits", "went out"])
+async def test_another_pin_beside_an_unanswered_lock_is_refused_and_the_same_is_not(
+    house: House, *, fetched: bool
+) -> None:
+    """4.6, re-issue: it must carry the same PIN; a person who gave another would believe in that one."""
+    mac = await house.enrolled(MAC)
+    await by_words(house, mac, pin="111111")
+    if fetched:
+        await handed_out(mac)
+    for door in (by_words, by_plist):
+        given = {"pin": "222222"} if door is by_words else {"PIN": "222222"}
+        (refused,) = (await door(house, mac, **given)).refused.values()
+        assert isinstance(refused, AnotherPinPending)
+        assert "111111" not in f"{refused} {refused.hint}"
+    assert await house.generations(mac.id, PIN) == [b"111111"]
+    same = await by_words(house, mac, pin="111111")
+    assert (same.refused[EnrollmentId(mac.id)], same.pending_pins) == (None, frozenset())
+    drawn = await by_words(house, mac)
+    assert drawn.pending_pins == {mac.id}, "the prompt says so"
+    assert await house.believed(mac.id, PIN) == [b"111111"]
+
+
+async def test_after_a_lock_that_nobody_fetched_was_cancelled_another_pin_is_free(
+    house: House,
+) -> None:
+    """As the refusal's hint says."""
+    mac = await house.enrolled(MAC)
+    await by_words(house, mac, pin="111111")
+    await house.cancel_live(mac.id)
+    done = await by_words(house, mac, pin="222222")
+    assert (done.refused[EnrollmentId(mac.id)], done.pending_pins) == (None, frozenset())
+    assert (await handed_out(mac))["Command"]["PIN"] == "222222"
+
+
+async def test_a_dry_run_tells_of_another_pin(house: House) -> None:
+    """Decided by the same rules."""
+    mac = await house.enrolled(MAC)
+    await by_words(house, mac, pin="111111")
+    for pin, error in (("222222", AnotherPinPending), ("111111", type(None))):
+        command = build_command("device-lock", {"pin": pin})
+        tried = await house.desk.rehearse([EnrollmentId(mac.id)], command, OPERATOR)
+        assert isinstance(tried.targets[EnrollmentId(mac.id)].refused, error)

@@ -8,11 +8,17 @@ import pytest
 from fuzz.envelopes import openssl_envelope
 from ostiary.domain.escrow import EscrowState
 from ostiary.domain.escrow_orders import RecoveryKeyNotHeld
+from ostiary.domain.suitability import (
+    NotAwaiting,
+    NotByAutomatedEnrollment,
+    ProfileNotForThisEnrollment,
+    SystemTooOld,
+)
 from ostiary.domain.token import DEFAULT_TENANT, Holder, TokenKind, TokenState
 from ostiary.errors import OstiaryError
 from ostiary.protocol.mdm.filevault_profile import FileVaultOptions
 from ostiary.protocol.mdm.identity import EnrollmentId
-from scenes.house import IPHONE, MAC, OPERATOR, Device, House
+from scenes.house import IPHONE, MAC, OPERATOR, Device, House, Model
 
 KEY = TokenKind.FILEVAULT_KEY
 P1, P2 = "AAAA-BBBB-CCCC-DDDD-EEEE-FFFF", "1111-2222-3333-4444-5555-6666"
@@ -213,3 +219,81 @@ async def test_an_iphone_gets_no_filevault_profile(house: House) -> None:
         )
     found = await house.storage.escrows.find(DEFAULT_TENANT, Holder(phone.id))
     assert TokenKind.FILEVAULT_ESCROW_KEY not in {one.kind for one in found}
+
+
+BYOD_MAC = Model("Mac14,2", "15.1", unlock=False, user_enrollment=True)
+
+
+async def test_somebody_s_own_mac_gets_no_filevault_profile(house: House) -> None:
+    """4.3, the schemas of both payloads: forbidden under User Enrollment, by profile or account-driven."""
+    mac = await house.enrolled(BYOD_MAC)
+    with pytest.raises(ProfileNotForThisEnrollment) as refused:
+        await house.filevault.install(
+            EnrollmentId(mac.id), OPERATOR, location="the help desk", options=FileVaultOptions()
+        )
+    assert "FDERecoveryKeyEscrow" in str(refused.value)
+    assert "User Enrollment" in refused.value.title
+    assert await house.history(mac.id, TokenKind.FILEVAULT_ESCROW_KEY) == []
+    assert await mac.report() is None
+
+
+async def test_a_mac_that_says_that_its_enrollment_is_a_user_s_gets_none_either(
+    house: House,
+) -> None:
+    """Its own word in SecurityInfo counts as much as the kind of its id."""
+    mac = await house.enrolled(MAC)
+    await security_info(house, mac, ManagementStatus={"IsUserEnrollment": True})
+    with pytest.raises(ProfileNotForThisEnrollment):
+        await house.filevault.install(
+            EnrollmentId(mac.id), OPERATOR, location="the help desk", options=FileVaultOptions()
+        )
+
+
+async def test_no_door_leads_a_filevault_profile_to_somebody_s_own_mac(house: House) -> None:
+    """As `ostiary enqueue` and /v1/enqueue ask, with a profile of the operator's own; others pass."""
+    mac, theirs = await house.enrolled(MAC), await house.enrolled(BYOD_MAC)
+    await house.filevault.install(
+        EnrollmentId(mac.id), OPERATOR, location="the help desk", options=FileVaultOptions()
+    )
+    command = await mac.report()
+    assert command is not None
+    profile = command["Command"]["Payload"]
+    with pytest.raises(ProfileNotForThisEnrollment):
+        await house.enqueue(theirs.id, "InstallProfile", Payload=profile)
+    said = b"com.apple.MCX.FileVault2 is only spoken of"
+    for harmless in (said, plistlib.dumps({"PayloadContent": [{"PayloadType": "x"}], "a": said})):
+        await house.enqueue(theirs.id, "InstallProfile", Payload=harmless)
+    await house.enqueue(mac.id, "InstallProfile", Payload=profile)
+
+
+async def test_a_mac_that_could_not_escrow_its_key_gets_no_profile(house: House) -> None:
+    """4.3: the payload came with macOS 10.13; encrypted without it, the key would be nowhere."""
+    old = await house.enrolled(Model("MacBookPro11,1", "10.12.6", unlock=False))
+    with pytest.raises(SystemTooOld, match=r"10\.13"):
+        await house.filevault.install(
+            EnrollmentId(old.id), OPERATOR, location="here", options=FileVaultOptions()
+        )
+    assert await house.history(old.id, TokenKind.FILEVAULT_ESCROW_KEY) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "told", "error"),
+    [
+        ("13.6", {}, SystemTooOld),
+        ("15.1", {"EnrolledViaDEP": False}, NotByAutomatedEnrollment),
+        ("15.1", {}, NotAwaiting),
+    ],
+    ids=["too old", "by hand", "no longer there"],
+)
+async def test_setup_assistant_alone_asks_only_whoever_is_in_it(
+    house: House, version: str, told: dict[str, Any], error: type[OstiaryError]
+) -> None:
+    """4.3, ForceEnableInSetupAssistant: macOS 14, ADE, while it waits; else nobody would ever be asked."""
+    mac = await house.enrolled(Model("Mac14,2", version, unlock=False))
+    await security_info(house, mac, ManagementStatus=told)
+    name = EnrollmentId(mac.id)
+    alone = FileVaultOptions(defer=False, force_in_setup_assistant=True)
+    with pytest.raises(error):
+        await house.filevault.install(name, OPERATOR, location="here", options=alone)
+    later_too = FileVaultOptions(force_in_setup_assistant=True)
+    await house.filevault.install(name, OPERATOR, location="here", options=later_too)

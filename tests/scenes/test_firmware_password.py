@@ -10,6 +10,7 @@ from ostiary.domain.token import DEFAULT_TENANT, TokenKind, TokenState
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.protocol.mdm.passwords import UnusablePassword
 from ostiary.secret import Secret
+from ostiary.web.secret_lines import revealed_line
 from scenes.house import INTEL_MAC, IPHONE, MAC, OPERATOR, Device, House, Model
 
 PASSWORD = TokenKind.FIRMWARE_PASSWORD
@@ -187,3 +188,63 @@ async def test_only_intel_macs_have_a_firmware_password(
     with pytest.raises(error):
         await house.change(device.id, PASSWORD)
     assert await house.history(device.id, PASSWORD) == []
+
+
+async def told(house: House, mac: Device) -> dict[str, Any]:
+    """What `ostiary token reveal` prints."""
+    found = await house.reveals.reveal(
+        EnrollmentId(mac.id), PASSWORD, OPERATOR, reason="ticket 4711"
+    )
+    return dict(revealed_line(found))
+
+
+@pytest.mark.case("FW-02")
+async def test_a_reveal_before_the_restart_says_which_is_in_force_now_and_which_after_it(
+    house: House,
+) -> None:
+    """4.5: PENDING_RESTART, both values visible; nothing about it is in doubt."""
+    mac = await house.enrolled(INTEL_MAC)
+    await house.change(mac.id, PASSWORD)
+    command = await handed_out(mac, SET)
+    await mac.report("Acknowledged", command["CommandUUID"], **changed(True))
+    first = await told(house, mac)
+    assert "not in force before" in first["sentence"]
+    assert not first["uncertain"]
+    await security_info(house, mac, pending=False)
+    assert (await told(house, mac))["sentence"] == ""
+    await house.change(mac.id, PASSWORD)
+    command = await handed_out(mac, SET)
+    await mac.report("Acknowledged", command["CommandUUID"], **changed(True))
+    both = await told(house, mac)
+    assert "Generation 1 is in force now" in both["sentence"]
+    assert "took generation 2 and uses it from its next restart on" in both["sentence"]
+    assert [one["generation"] for one in both["values"]] == [1, 2]
+    assert not both["uncertain"]
+    assert both["not_rotated_yet"] == "a change of it is open"
+
+
+@pytest.mark.case("FW-02")
+async def test_a_reveal_before_the_restart_that_takes_the_password_away_says_so(
+    house: House,
+) -> None:
+    """4.5: an empty NewPassword clears, at the next restart as well."""
+    mac = await house.enrolled(INTEL_MAC)
+    await protected(house, mac)
+    await house.change(mac.id, PASSWORD, clears=True)
+    command = await handed_out(mac, SET)
+    await mac.report("Acknowledged", command["CommandUUID"], **changed(True))
+    found = await told(house, mac)
+    assert "is without it from its next restart on" in found["sentence"]
+
+
+async def test_a_change_that_may_wait_for_a_restart_stays_a_doubt(house: House) -> None:
+    """4.0.3: a device that refused the second hand-out may have taken the first."""
+    mac = await house.enrolled(INTEL_MAC)
+    await protected(house, mac)
+    await house.change(mac.id, PASSWORD)
+    await handed_out(mac, SET)
+    command = await handed_out(mac, SET)
+    await mac.report("Error", command["CommandUUID"])
+    found = await told(house, mac)
+    assert found["uncertain"]
+    assert "try the first" in found["sentence"]

@@ -1,6 +1,7 @@
 """Renewing identities by policy, on real services and a real SQLite file; the devices are made of words."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,12 +11,14 @@ from ostiary.domain.renewal_wave import Gate
 from ostiary.protocol.mdm.enrollment_profile import EnrollmentUrls
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.services import identity_renewal
+from ostiary.services.canaries import CanaryCannotRenew, CanaryUnknown, canaries_known
 from ostiary.services.enrollment import EnrollmentService, ProfileNotOurs
 from ostiary.services.identity_renewal import (
     IdentityRenewalService,
     RenewalParts,
     RenewalUnderWay,
 )
+from ostiary.services.identity_survey import IdentitySurvey
 from ostiary.services.invitations import InvitationService
 from ostiary.services.renewal import RenewalDesk
 from scenes.house import IPAD, IPHONE, MAC, OPERATOR, Device, House, Model
@@ -255,3 +258,63 @@ async def test_named_canaries_go_first_though_they_are_not_due(
     house.clock.advance(hours=1)
     assert (await service.run_round()).asked == 1
     assert await asked(house, old)
+
+
+async def test_a_named_canary_that_alone_is_due_is_asked_as_one_and_others_follow(
+    house: House, service: IdentityRenewalService
+) -> None:
+    """users.md 5.1 complaint 9: what goes wrong shows on a device that somebody chose."""
+    canary = await enrolled(house)
+    house.set_policy(renewal_canaries=canary.id)
+    house.clock.advance(days=60)
+    other = await enrolled(house)
+    house.clock.advance(days=DUE - 60)
+    assert (await service.run_round()).asked == 1
+    known = (await sight(house, canary)).renewal
+    assert known is not None
+    assert known.is_canary
+    await renew(house, canary)
+    for _ in range(8):
+        house.clock.advance(days=3)
+        await service.run_round()
+    assert await asked(house, other), "it was shown to work within thirty days"
+
+
+async def test_canaries_that_nobody_could_ask_are_refused_by_name(house: House) -> None:
+    """A slip of the pen would leave the choice to chance, and nobody would know."""
+    ours, foreign, left = await enrolled(house), await house.enrolled(IPAD), await enrolled(house)
+    await left.send("CheckOut", Topic=left.topic)
+    reports = house.storage.reports
+
+    async def known(written: str) -> str:
+        return await canaries_known(reports, OPERATOR.tenant, written)
+
+    assert await known(f"{ours.serial}, {ours.id}") == ours.id
+    assert await known("none") == "none"
+    for name in ("NOBODY", f"{ours.id}, NOBODY"):
+        with pytest.raises(CanaryUnknown, match="name=NOBODY"):
+            await known(name)
+    for device, why in ((foreign, "did not issue"), (left, "not enrolled")):
+        with pytest.raises(CanaryCannotRenew, match=why):
+            await known(f"{ours.id},{device.id}")
+
+
+async def test_an_outlook_puts_a_named_canary_that_is_due_before_the_others(
+    house: House, service: IdentityRenewalService
+) -> None:
+    """As the rounds do; whoever is not due keeps its place and its moment."""
+    devices = [await enrolled(house) for _ in range(3)]
+    house.clock.advance(days=DUE)
+    survey = IdentitySurvey(
+        house.storage.renewals, service, lambda: house.policy, house.clock, OPERATOR.tenant
+    )
+
+    async def order() -> list[str]:
+        found = await survey.look_ahead(within=timedelta(0), limit=10)
+        return [one.sight.enrollment.id for one in found.standings]
+
+    before = await order()
+    assert sorted(before) == sorted(device.id for device in devices)
+    last = before[-1]
+    house.set_policy(renewal_canaries=last)
+    assert await order() == [last, *before[:-1]]

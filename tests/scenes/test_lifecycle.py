@@ -20,26 +20,26 @@ from ostiary.protocol.mdm.identity import EnrollmentId
 from scenes.house import INTEL_MAC, IPHONE, MAC, Device, House, Model
 
 MATRIX: Final = """
-secret                  | B     | C      | D      | E      | F    | out      | won    | lost
-unlock                  | keep  | retire | retire | n/a    | keep | unserved | retire | keep
-bootstrap               | keep  | retire | retire | retire | keep | unserved | retire | keep
-filevault-key           | keep  | keep   | retire | keep   | keep | keep     | keep   | keep
-filevault-escrow-key    | keep  | keep   | keep   | keep   | keep | keep     | keep   | keep
-recovery-lock           | check | check  | retire | check  | n/a  | retire   | check  | keep
-firmware-password       | keep  | keep   | keep   | keep   | keep | keep     | keep   | keep
-lock-pin                | keep  | keep   | retire | keep   | n/a  | keep     | keep   | keep
-admin-password          | keep  | keep   | retire | keep   | n/a  | keep     | keep   | keep
-activation-bypass-device| keep  | keep   | keep   | keep   | keep | keep     | keep   | keep
-activation-bypass-server| keep  | keep   | keep   | keep   | keep | keep     | keep   | keep
+secret                  | B     | C      | D      | E      | F    | out      | won    | erased won | lost
+unlock                  | keep  | retire | retire | n/a    | keep | unserved | retire | retire     | keep
+bootstrap               | keep  | retire | retire | retire | keep | unserved | retire | retire     | keep
+filevault-key           | keep  | keep   | retire | keep   | keep | keep     | keep   | retire     | keep
+filevault-escrow-key    | keep  | keep   | keep   | keep   | keep | keep     | keep   | keep       | keep
+recovery-lock           | check | check  | retire | check  | n/a  | retire   | check  | retire     | keep
+firmware-password       | keep  | keep   | keep   | keep   | keep | keep     | keep   | keep       | keep
+lock-pin                | keep  | keep   | retire | keep   | n/a  | keep     | keep   | retire     | keep
+admin-password          | keep  | keep   | retire | keep   | n/a  | keep     | keep   | retire     | keep
+activation-bypass-device| keep  | keep   | keep   | keep   | keep | keep     | keep   | keep       | keep
+activation-bypass-server| keep  | keep   | keep   | keep   | keep | keep     | keep   | keep       | keep
 """
 """keep: stays current. retire: to history, not offered. check: stays, and the device is asked. unserved: kept, and given
 to nobody. E of the bootstrap token is one that no signed MachineInfo proves. Out, of the Recovery Lock: the Mac itself
 drops it. What a lost contest does is nothing."""
 
 PENDING: Final = """
-pending change          | B     | C      | D      | E      | F    | out      | won    | lost
-queued                  | keep  | cancel | cancel | cancel | keep | cancel   | cancel | keep
-handed out              | keep  | doubt  | doubt  | doubt  | keep | doubt    | doubt  | keep
+pending change          | B     | C      | D      | E      | F    | out      | won    | erased won | lost
+queued                  | keep  | cancel | cancel | cancel | keep | cancel   | cancel | cancel     | keep
+handed out              | keep  | doubt  | doubt  | doubt  | keep | doubt    | doubt  | doubt      | keep
 """
 """cancel: the value never left, and the one before is in force. doubt: cancelled, and both may be. The page says cancel of
 D and of a CheckOut; a firmware password outlives both, so there too it is in doubt."""
@@ -115,6 +115,18 @@ async def won(house: House, device: Device) -> Device:
     return newcomer
 
 
+async def erased_and_won(house: House, device: Device) -> Device:
+    """The newcomer came out of Setup Assistant, and had been released from it when an operator accepted it. (D)"""
+    newcomer = device.with_certificate("somebody's")
+    await enrolls(newcomer, AwaitingConfiguration=True)
+    assert "DeviceConfigured" in await newcomer.drain()
+    await house.devices.accept_certificate(
+        DEFAULT_TENANT, EnrollmentId(device.id), None, actor="scene", reason="I erased it"
+    )
+    assert not (await newcomer.row()).awaiting
+    return newcomer
+
+
 async def lost(house: House, device: Device) -> Device:
     """An operator says that the newcomer is not the device."""
     await contested(device)
@@ -134,6 +146,7 @@ PLAYS: Final[Mapping[str, Play]] = MappingProxyType(
         "F": restored,
         "out": checked_out,
         "won": won,
+        "erased won": erased_and_won,
         "lost": lost,
     }
 )
@@ -276,6 +289,48 @@ async def test_each_change_under_way_comes_to_what_the_page_says(
             assert stands.state is EscrowState.UNCERTAIN
         case _:
             raise AssertionError(fate)
+
+
+@pytest.mark.parametrize("how", ["accepted at once", "accepted after it began anew", "silence"])
+async def test_a_newcomer_that_was_erased_is_erased_whenever_it_wins(
+    house: House, how: str
+) -> None:
+    """4.13 D: in Setup Assistant still, or long out of it; through an operator, or because the other side fell silent."""
+    device = await held(house, TokenKind.FILEVAULT_KEY)
+    house.clock.advance(minutes=1)
+    newcomer = device.with_certificate("somebody's")
+    await enrolls(newcomer, AwaitingConfiguration=True)
+    if how != "accepted at once":
+        await newcomer.drain()
+    if how == "accepted after it began anew":
+        await enrolls(newcomer)
+    if how == "silence":
+        house.clock.advance(minutes=1)
+        await house.pushed(device.id)
+        house.clock.advance(days=2)
+        await newcomer.report()
+    else:
+        await house.devices.accept_certificate(
+            DEFAULT_TENANT, EnrollmentId(device.id), None, actor="scene", reason="I erased it"
+        )
+    assert (await newcomer.row()).came_erased
+    assert await offered(house, device, TokenKind.FILEVAULT_KEY) == []
+    (record,) = await house.history(device.id, TokenKind.FILEVAULT_KEY)
+    assert (record.state, record.cause) == (TokenState.RETIRED, "the device was erased")
+
+
+async def test_a_device_that_enrolls_again_without_an_erase_is_not_taken_for_erased(
+    house: House,
+) -> None:
+    """C after D: what it was given since it came out of Setup Assistant is not lost with the next enrollment."""
+    mac = await erased(house, await house.enrolled(MAC))
+    await mac.drain()
+    now = house.clock.now()
+    kind = TokenKind.FILEVAULT_KEY
+    await escrow_values(house.storage.enrollments, house.sealer, mac.id, kind, [VALUE], now)
+    await enrolled_again(house, mac)
+    assert not (await mac.row()).came_erased
+    assert await offered(house, mac, kind) == [VALUE]
 
 
 _LOST_IN_AN_ERASE: Final = (TokenKind.FILEVAULT_KEY, TokenKind.LOCK_PIN)

@@ -263,3 +263,28 @@ async def test_a_mac_that_quotes_the_password_in_its_refusal_is_kept_by_its_code
     written = f"{stands.trouble} {[one.result for one in lines]} {[one.alert for one in told]}"
     assert password not in written
     assert "70" in written
+
+
+@pytest.mark.parametrize("hand_outs", [1, 2])
+async def test_a_first_lock_that_came_to_nothing_names_the_trouble(
+    house: House, hand_outs: int
+) -> None:
+    """4.0.3 rows 5 and 7b: nothing is held then, and whoever looks is told why, whether the device was asked or not."""
+    mac = await house.enrolled(MAC)
+    await house.change(mac.id, TokenKind.RECOVERY_LOCK)
+    for _ in range(hand_outs):
+        command = await mac.report()
+    assert command is not None
+    error = {"ErrorCode": 12072, "ErrorDomain": "MDMErrorDomain", "LocalizedDescription": "No."}
+    await mac.report("Error", command["CommandUUID"], ErrorChain=[error])
+    stands = await house.stands(mac.id, TokenKind.RECOVERY_LOCK)
+    assert stands is not None
+    assert "12072" in str(stands.trouble)
+    await mac.work_off(
+        VerifyRecoveryLock={"PasswordVerified": False},
+        SecurityInfo={"SecurityInfo": {"IsRecoveryLockEnabled": False}},
+    )
+    stands = await house.stands(mac.id, TokenKind.RECOVERY_LOCK)
+    assert stands is not None
+    assert (stands.state, stands.current, stands.candidate) == (EscrowState.SETTLED, None, None)
+    assert "12072" in str(stands.trouble)

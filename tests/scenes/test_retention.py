@@ -1,5 +1,7 @@
 """What is forgotten in time, what a device that writes without end achieves, and what it never does."""
 
+from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -21,15 +23,14 @@ def forgetful(house: House) -> RetentionService:
     )
 
 
-async def swept(house: House) -> dict[str, int]:
+async def swept(house: House) -> Counter[str]:
     """Sweep until nothing is left; what went."""
-    dropped: dict[str, int] = {}
-    while True:
-        done = await forgetful(house).sweep(by_hand=True)
-        for name, number in done.dropped.items():
-            dropped[name] = dropped.get(name, 0) + number
-        if done.is_done:
-            return dropped
+    done = await forgetful(house).sweep_by_hand(anew=True)
+    dropped = Counter(done.dropped)
+    while not done.is_done:
+        done = await forgetful(house).sweep_by_hand(anew=False)
+        dropped += done.dropped
+    return dropped
 
 
 async def opened(house: House, listed: TokenRecord) -> bytes:
@@ -233,3 +234,21 @@ async def test_a_dry_run_counts_what_a_sweep_removes(house: House) -> None:
     dropped = await swept(house)
     assert dropped["generations"] == outlook["generations"]
     assert dropped["ended-commands"] == outlook["ended-commands"]
+
+
+async def test_a_person_who_asks_for_everything_comes_to_an_end_however_long_the_walks_are(
+    house: House,
+) -> None:
+    """Three rounds through histories, two through channels: no walk begins anew because the other goes on."""
+    for number in range(60):
+        await house.enrolled(IPHONE, udid=f"DEVICE-{number:03d}")
+    slow = replace(AT_ONCE, batch=70, batches=1)
+    service = RetentionService(
+        house.storage.retention, lambda: house.policy, house.clock, NoMeter(), slow
+    )
+    rounds = [(await service.sweep_by_hand(anew=True)).is_done]
+    while not rounds[-1]:
+        assert len(rounds) < 10
+        rounds.append((await service.sweep_by_hand(anew=False)).is_done)
+    assert len(rounds) == 4
+    assert not (await service.sweep_by_hand(anew=True)).is_done

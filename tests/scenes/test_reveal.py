@@ -14,6 +14,8 @@ from escrowed import escrow_values
 from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.escrow import Escrow, EscrowState
 from ostiary.domain.operator import EnrollmentUnknown, NotADevice
+from ostiary.domain.reveal import Replacement
+from ostiary.domain.rotation import ROTATES
 from ostiary.domain.token import DEFAULT_TENANT, Holder, TokenKind
 from ostiary.ports.sealer import SealBroken
 from ostiary.protocol.mdm.identity import EnrollmentId
@@ -28,7 +30,7 @@ from ostiary.services.reveal import (
 )
 from ostiary.services.secrets_desk import SecretsDesk
 from ostiary.web.secret_lines import revealed_line
-from scenes.house import MAC, OPERATOR, Device, House
+from scenes.house import MAC, OPERATOR, Device, House, Model
 
 LOCK = TokenKind.RECOVERY_LOCK
 HELPDESK = Caller(name="helpdesk", tenant=DEFAULT_TENANT, scopes=frozenset({Scope.SECRETS_REVEAL}))
@@ -435,3 +437,36 @@ async def rows(house: House, mac: Device) -> Sequence[Enrollment]:
 
 def desk(house: House) -> SecretsDesk:
     return SecretsDesk(house.storage.reports, house.storage.escrows, house.clock)
+
+
+BYOD_MAC = Model("Mac14,2", "15.1", unlock=False, user_enrollment=True)
+
+
+@pytest.mark.parametrize("kind", ROTATES)
+async def test_a_rotation_that_the_device_may_not_carry_out_is_not_announced(
+    house: House, kind: TokenKind
+) -> None:
+    """4.0.2 rule 7, "where a rotation exists"; 4.3 to 4.8: none does under User Enrollment."""
+    mac = await house.enrolled(BYOD_MAC)
+    await held(house, mac, [N1], kind)
+    shown = await reveal(house, mac, kind)
+    assert values(shown) == [N1]
+    assert (shown.rotation_due_at, await due(house, mac)) == (None, None)
+    line = revealed_line(shown)
+    assert "User Enrollment" in str(line["never_rotated"])
+    assert line["not_rotated_yet"] == ""
+    house.clock.advance(days=1)
+    assert await house.escrow_watch.tend() == 0
+
+
+async def test_why_nothing_replaces_what_was_shown_is_said(house: House) -> None:
+    """Each with its own reason; of what cannot be replaced by any command there is nothing to say."""
+    mac, other = await house.enrolled(MAC), await house.enrolled(MAC)
+    await held(house, mac, [N1, N2], candidate=1, state=EscrowState.UNCERTAIN)
+    assert (await reveal(house, mac)).replacement.open_why == "a change of it is open"
+    await held(house, other, [N1])
+    await other.send("CheckOut", Topic=other.topic)
+    assert (await reveal(house, other, generation=1)).replacement.due_at is None
+    pin = TokenKind.LOCK_PIN
+    await held(house, mac, [b"480159"], pin)
+    assert (await reveal(house, mac, pin)).replacement == Replacement()

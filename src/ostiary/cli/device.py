@@ -101,7 +101,7 @@ def show_device(
 
 @app.command("accept-certificate")
 def accept_certificate(
-    enrollment: Annotated[str, typer.Argument(help="The enrollment id.")],
+    enrollment: Annotated[str, typer.Argument(help="The enrollment id, or the serial number.")],
     data: DataOption = DEFAULT_DATA,
     fingerprint: Annotated[
         str | None,
@@ -123,7 +123,7 @@ def accept_certificate(
 
 @app.command("keep-certificate")
 def keep_certificate(
-    enrollment: Annotated[str, typer.Argument(help="The enrollment id.")],
+    enrollment: Annotated[str, typer.Argument(help="The enrollment id, or the serial number.")],
     data: DataOption = DEFAULT_DATA,
     reason: ReasonOption = "",
 ) -> None:
@@ -138,7 +138,7 @@ def keep_certificate(
 
 @app.command("release")
 def release(
-    enrollment: Annotated[str, typer.Argument(help="The enrollment id.")],
+    enrollment: Annotated[str, typer.Argument(help="The enrollment id, or the serial number.")],
     data: DataOption = DEFAULT_DATA,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     reason: ReasonOption = "",

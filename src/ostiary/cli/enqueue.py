@@ -12,7 +12,7 @@ import typer
 
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
 from ostiary.cli.failure import Exit, Failed, failure_of_problem, report
-from ostiary.cli.output import OUTPUT, Form, print_list
+from ostiary.cli.output import OUTPUT, Form, print_list, say
 from ostiary.cli.push import print_results
 from ostiary.protocol.mdm.lock_commands import Obliteration
 
@@ -62,7 +62,7 @@ def enqueue(
         list[str],
         typer.Argument(
             metavar="ID… COMMAND [ARGUMENT]",
-            help="Enrollment ids, then a command and its argument; only ids with --plist.",
+            help="Enrollment ids or serial numbers, then a command and its argument; only these with --plist.",
         ),
     ],
     data: DataOption = DEFAULT_DATA,
@@ -73,7 +73,8 @@ def enqueue(
     pin: Annotated[
         str | None,
         typer.Option(
-            help="Six digits, for device-lock of a Mac and erase-device of an Intel Mac; drawn if left out, and kept.",
+            help="Six digits, for device-lock and erase-device of a Mac; drawn where one is needed and none is given, "
+            "and kept. While a lock was not answered, further ones carry its PIN. Other devices take none.",
             envvar="OSTIARY_PIN",
         ),
     ] = None,
@@ -170,6 +171,12 @@ def enqueue(
     enqueued = ask(data, "POST", "/commands", content=content | {"push": not no_push})
     common = {"uuid": enqueued["uuid"], "request_type": enqueued["request_type"]}
     results = [result | common for result in enqueued["results"]]
+    for result in results:
+        if result.get("carries_pending_pin"):
+            say(
+                f"{result['id']}: the device has not answered an earlier lock or erase, so this carries the same PIN: "
+                f"ostiary token reveal {result['id']} lock-pin"
+            )
     raise typer.Exit(print_results(results, _COLUMNS, output))
 
 

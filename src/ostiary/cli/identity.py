@@ -61,7 +61,8 @@ def list_identities(
 @app.command("renew")
 def renew(
     enrollments: Annotated[
-        list[str] | None, typer.Argument(help="Enrollment ids of devices.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="Enrollment ids or serial numbers of devices.", show_default=False),
     ] = None,
     data: DataOption = DEFAULT_DATA,
     due: Annotated[
@@ -91,12 +92,16 @@ def renew(
     """
     if due == bool(enrollments):
         raise Failed(
-            "name the enrollments, or say --due",
-            "`ostiary identity list` shows them, the first to end in front.",
+            "name the devices, or say --due, and not both; nobody was asked",
+            "`ostiary identity list` shows them, the first to end in front; --due asks those whose turn it is.",
             Exit.USAGE,
         )
     if (dry_run or within) and not (due and dry_run):
-        raise Failed("this goes with --due --dry-run only", "Add --help to see how.", Exit.USAGE)
+        raise Failed(
+            "--dry-run and --within tell of those whose turn it is, and go with --due; nobody was asked",
+            "Tell who and when: ostiary identity renew --due --dry-run --within 30d",
+            Exit.USAGE,
+        )
     if enrollments:
         answer = ask(data, "POST", "/identities/renew", content={"ids": enrollments})
         raise typer.Exit(print_results(answer["results"], _SENT, output))

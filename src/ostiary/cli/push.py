@@ -12,7 +12,7 @@ _COLUMNS: Final = {"id": "ENROLLMENT", "apns_id": "APNS ID"}
 
 
 def push(
-    enrollments: Annotated[list[str], typer.Argument(help="Enrollment ids.")],
+    enrollments: Annotated[list[str], typer.Argument(help="Enrollment ids or serial numbers.")],
     data: DataOption = DEFAULT_DATA,
     output: Annotated[Form, OUTPUT] = Form.TABLE,
 ) -> None:

@@ -23,7 +23,9 @@ COLUMNS: Final = {
 
 @app.command("list")
 def list_commands(
-    enrollment: Annotated[str | None, typer.Argument(help="Only of this enrollment.")] = None,
+    enrollment: Annotated[
+        str | None, typer.Argument(help="Only of this one: an enrollment id or a serial number.")
+    ] = None,
     data: DataOption = DEFAULT_DATA,
     ended: Annotated[bool, typer.Option("--all", help="Ended commands as well.")] = False,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1000)] = 500,
@@ -42,7 +44,9 @@ def list_commands(
 def show_command(
     command: Annotated[str, typer.Argument(help="The command's UUID, as `queue list` shows it.")],
     data: DataOption = DEFAULT_DATA,
-    enrollment: Annotated[str | None, typer.Option(help="Only of this enrollment.")] = None,
+    enrollment: Annotated[
+        str | None, typer.Option(help="Only of this one: an enrollment id or a serial number.")
+    ] = None,
     output: Annotated[Form, OUTPUT] = Form.TABLE,
 ) -> None:
     """Show all that is known of one command, once for each enrollment that it was queued for.
@@ -61,7 +65,7 @@ def show_command(
 
 @app.command("cancel")
 def cancel(
-    enrollment: Annotated[str, typer.Argument(help="The enrollment id.")],
+    enrollment: Annotated[str, typer.Argument(help="The enrollment id, or the serial number.")],
     command: Annotated[str, typer.Argument(help="The command's UUID, as `queue list` shows it.")],
     data: DataOption = DEFAULT_DATA,
     reason: Annotated[str, typer.Option(help="Why; it is kept in the audit.")] = "",

@@ -57,11 +57,12 @@ async def _sweep(data: Path) -> Counter[str]:
     """Ask for one round after the other, so that devices have the database in between."""
     dropped: Counter[str] = Counter()
     async with open_desk(data) as desk:
-        while True:
+        done = await desk.ask("POST", "/retention", content={"anew": True})
+        dropped.update(done["dropped"])
+        while not done["is_done"]:
             done = await desk.ask("POST", "/retention", content={})
             dropped.update(done["dropped"])
-            if done["is_done"]:
-                return dropped
+    return dropped
 
 
 def _shown(line: dict[str, Any]) -> dict[str, Any]:

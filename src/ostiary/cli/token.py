@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 import typer
 
-from ostiary.cli import token_changes, token_secrets
+from ostiary.cli import token_changes, token_missing, token_secrets
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask_all
 from ostiary.cli.output import OUTPUT, Form, print_list
 
@@ -13,6 +13,7 @@ app = typer.Typer(
 )
 
 app.command("health")(token_secrets.health)
+app.command("missing")(token_missing.missing)
 app.command("escrow")(token_secrets.escrow)
 app.command("reveal")(token_secrets.reveal)
 app.command("rotate")(token_changes.rotate)
@@ -94,7 +95,9 @@ def dead_pushes(
 
 @app.command("history")
 def history(
-    enrollment: Annotated[str, typer.Argument(help="The enrollment id, or another holder.")],
+    enrollment: Annotated[
+        str, typer.Argument(help="The enrollment id, the serial number, or another holder.")
+    ],
     data: DataOption = DEFAULT_DATA,
     output: Annotated[Form, OUTPUT] = Form.TABLE,
 ) -> None:

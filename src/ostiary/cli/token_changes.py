@@ -7,16 +7,28 @@ import typer
 
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
 from ostiary.cli.output import say
+from ostiary.domain.escrow_wishes import NAMES
+from ostiary.domain.token import TokenKind
 from ostiary.errors import Malformed
 
 _KINDS = (
-    "recovery-lock, firmware-password, admin-password, filevault-key or activation-bypass-device."
+    "recovery-lock, firmware-password or admin-password: drawn here; filevault-key: made by the Mac; "
+    "activation-bypass-device: made by the device alone, and asked for."
 )
 Enrollment = Annotated[
     str, typer.Argument(help="The enrollment id or the serial number of a device.")
 ]
 Kind = Annotated[str, typer.Argument(help=_KINDS)]
 Reason = Annotated[str, typer.Option(help="Why; it goes into the audit.")]
+
+
+_ROTATED = {
+    TokenKind.FILEVAULT_KEY.value: "the Mac is told to make another FileVault recovery key",
+    TokenKind.BYPASS_DEVICE.value: (
+        "the device is asked for the Activation Lock bypass code that it made; the code itself stays as it is"
+    ),
+}
+"""What is rotated otherwise than by a value that is drawn here."""
 
 
 class NothingOnStdin(Malformed):
@@ -38,17 +50,18 @@ def rotate(
         ),
     ] = False,
 ) -> None:
-    """Give a device another secret of this kind, drawn here; or have it make another one.
+    """Give a device another secret of this kind, drawn here; or have it make another recovery key, or tell its bypass code.
 
-    The new value is stored before the command can leave, and is the one in force once the device has said so. Until
-    then both are kept: `ostiary token escrow` shows them, `ostiary token reveal` tells them.
+    What is drawn is stored before the command can leave, and is the one in force once the device has said so. Until
+    then both are kept: `ostiary token escrow` shows them, `ostiary token reveal` tells them. A bypass code is not
+    replaced: devices make another one by themselves, and this asks for the one in force.
 
     Example: ostiary token rotate 4C0E7700-0000-4000-8000-000000000001 recovery-lock --reason "helpdesk 4711"
     """
     content = {"id": enrollment, "kind": kind, "reason": reason or None}
     if unlock_with_stdin:
         content["unlock_with"] = _from_stdin()
-    _change(data, content, f"another {kind} is on its way")
+    _change(data, content, _ROTATED.get(kind, "another {name} is on its way"))
 
 
 def set_value(
@@ -64,7 +77,7 @@ def set_value(
     Example: ostiary token set 4C0E7700-0000-4000-8000-000000000001 recovery-lock < password.txt
     """
     content = {"id": enrollment, "kind": kind, "value": _from_stdin(), "reason": reason or None}
-    _change(data, content, f"your {kind} is on its way")
+    _change(data, content, "your {name} is on its way")
 
 
 def clear(
@@ -78,7 +91,7 @@ def clear(
     Example: ostiary token clear 4C0E7700-0000-4000-8000-000000000001 firmware-password --reason sold
     """
     content = {"id": enrollment, "kind": kind, "clears": True, "reason": reason or None}
-    _change(data, content, f"the {kind} is to be cleared")
+    _change(data, content, "the {name} is to be taken off the device")
 
 
 def verify(
@@ -92,23 +105,32 @@ def verify(
     """
     asked = ask(data, "POST", "/secrets/verify", content={"id": enrollment, "kind": kind})
     say(
-        f"{enrollment}: it is asked with command {asked['uuid']}. If it says no, `ostiary token escrow {enrollment}` shows it; "
+        f"{enrollment}: the device is asked with command {asked['uuid']} whether it holds the {_name(kind)} that is held here. "
+        f"If it says no, `ostiary token escrow {enrollment}` shows it; "
         f"`ostiary token history {enrollment}` shows when it was proven last."
     )
 
 
 def _change(data: DataOption, content: dict[str, Any], what: str) -> None:
+    """Have it done and say so; `{name}` in `what` becomes the kind in the field's words."""
     queued = ask(data, "POST", "/secrets/change", content=content)
     enrollment = content["id"]
     if (first := queued.get("waits_for")) is not None:
         say(
-            f"{enrollment}: the device is asked for {first} with command {queued['uuid']}; the change follows by itself "
-            f"once it has answered. `ostiary token escrow {enrollment}` shows how it goes."
+            f"{enrollment}: the device is asked for {first} with command {queued['uuid']}; another "
+            f"{_name(content['kind'])} follows by itself once it has answered. "
+            f"`ostiary token escrow {enrollment}` shows how it goes."
         )
         return
     say(
-        f"{enrollment}: {what} as command {queued['uuid']}; `ostiary token escrow {enrollment}` shows how it goes."
+        f"{enrollment}: {what.format(name=_name(content['kind']))}, by command {queued['uuid']}; "
+        f"`ostiary token escrow {enrollment}` shows how it goes."
     )
+
+
+def _name(kind: str) -> str:
+    """The kind in the field's words; the server has taken it, so it is one."""
+    return NAMES[TokenKind(kind)]
 
 
 def _from_stdin() -> str:

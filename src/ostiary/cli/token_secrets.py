@@ -54,7 +54,7 @@ _VALUES: Final = {
     "received": "RECEIVED",
     "value": "VALUE",
 }
-_EXITS: Final[Mapping[str, Exit]] = {
+EXITS: Final[Mapping[str, Exit]] = {
     SeverityWord.FINE: Exit.FINE,
     SeverityWord.WARNING: Exit.HEALTH_WARNING,
     SeverityWord.CRITICAL: Exit.HEALTH_CRITICAL,
@@ -88,14 +88,14 @@ def health(
     """
     if enrollments:
         found = [ask(data, "GET", "/bootstrap-token", params={"id": one}) for one in enrollments]
-        found.sort(key=lambda line: -_EXITS[line["severity"]])
+        found.sort(key=lambda line: -EXITS[line["severity"]])
     else:
         found = ask_all(data, "/bootstrap-tokens", {"severity": severity.value}, limit)
     if output is Form.TABLE and enrollments and len(found) == 1:
         _print_page(found[0])
     else:
         print_list(found, _HEALTH, output)
-    raise typer.Exit(max((_EXITS[line["severity"]] for line in found), default=Exit.FINE))
+    raise typer.Exit(max((EXITS[line["severity"]] for line in found), default=Exit.FINE))
 
 
 def escrow(
@@ -177,11 +177,11 @@ def _say_what_follows(found: Line) -> None:
     say(f"{found['id']}: generation {told} of {found['kind']} is marked as shown to you.")
     if found["rotation_due"]:
         say(f"It will be replaced from {found['rotation_due']} on.")
-    elif found["rotates"] and any(
-        one["role"] in ("current", "candidate") for one in found["values"]
-    ):
+    elif found["never_rotated"]:
+        say(f"It cannot be replaced on this device: {found['never_rotated']}.")
+    elif found["not_rotated_yet"]:
         say(
-            "Nothing replaces it by itself now: a change of it is open, or the device is not enrolled. Afterwards: "
+            f"Nothing replaces it by itself now: {found['not_rotated_yet']}. Afterwards: "
             f"ostiary token rotate {found['id']} {found['kind']}"
         )
 
@@ -218,6 +218,9 @@ def _explain(line: Line) -> None:
         print(f"  To do: {line['todo']}")
     for note in line["notes"]:
         print(f"  {printable(note)}")
-    if line["uncertain"]:
+    if line["uncertain"] and line["state"] == "waits for a restart" and not line["trouble"]:
+        then = line["candidate"]
+        print(f"  In force now: generation {line['generation']}; from the restart on: {then}.")
+    elif line["uncertain"]:
         told = " then ".join(str(one["generation"]) for one in line["values"])
         print(f"  May be in force, in the order to try: generation {told}.")

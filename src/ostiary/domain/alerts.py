@@ -1,8 +1,9 @@
 """The alerts that decisions raise: a stable word, and a sentence that says what to do."""
 
+from ostiary.domain.command import LiveCommand
 from ostiary.domain.decision import Alert
 from ostiary.domain.enrollment import Enrollment
-from ostiary.domain.escrow import Escrow
+from ostiary.domain.escrow import Escrow, concerns_secrets
 from ostiary.domain.token import Fingerprint, Holder, TenantId, TokenKind
 from ostiary.protocol.mdm.checkin import Topic
 from ostiary.protocol.mdm.connect import ErrorLink
@@ -133,6 +134,39 @@ def destructive_withheld(device: Enrollment, request_type: str, why: str) -> Ale
         kind="destructive-withheld",
         sentence=f"{request_type} was cancelled instead of handed out: {why}. Look at `ostiary device show {device.id}`; if "
         "it is still meant, queue it again.",
+    )
+
+
+def command_does_not_open(device: Enrollment, command: LiveCommand, what: str) -> Alert:
+    """A command could not be written when its turn came: something in it is damaged. (escrowed-secrets.md 4.0.2 rule 4)"""
+    before = "It was not handed out"
+    if command.hand_outs > 1:
+        before += " now, and may have been before"
+    looks = (
+        f"Where the secret stands says `ostiary token escrow {device.id}`; queue"
+        if concerns_secrets(command)
+        else "Queue"
+    )
+    return Alert(
+        tenant=device.tenant,
+        subject=device.id,
+        kind="command-does-not-open",
+        sentence=f"{command.request_type} {command.uuid} was cancelled when its turn came: {what}. {before}; the commands "
+        f"behind it go on, and the damaged bytes are kept. {looks} it again if it is still meant. If other devices have "
+        "this alert too, the database is damaged: restore it from a backup.",
+    )
+
+
+def command_waits_for_key(device: Enrollment, command: LiveCommand) -> Alert:
+    """A command names a key that stays unknown: it and all behind it wait. (escrowed-secrets.md 4.0.2 rule 4)"""
+    return Alert(
+        tenant=device.tenant,
+        subject=device.id,
+        kind="command-waits-for-key",
+        sentence=f"{command.request_type} {command.uuid} cannot be handed out, and the commands behind it wait: it names a "
+        "sealing key that is not known here. `ostiary key check` on each node says whether its root key is the one of "
+        "the database. If that is well, the command itself is damaged: cancel it with `ostiary queue cancel "
+        f"{device.id} {command.uuid}`, and queue it again.",
     )
 
 

@@ -291,6 +291,8 @@ def _start_over(
         unlock=None,
         bootstrap=None,
         awaiting=False,
+        # What an erase took from the other side of a contest is gone, however often the newcomer begins anew.
+        came_erased=device.came_erased and device.standing is Standing.CONTESTED,
         session=None,
         token_updates=0,
     )

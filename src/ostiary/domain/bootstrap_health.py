@@ -3,6 +3,7 @@
 Source: escrowed-secrets.md 4.2, "Health shown to the operator", "When the device sends Set", "What an administrator sees".
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -17,7 +18,7 @@ from ostiary.domain.bootstrap_words import (
 from ostiary.domain.enrollment import Enrollment, State
 from ostiary.domain.first_commands import is_macos
 from ostiary.domain.severity import Severity
-from ostiary.domain.token import TokenRecord, TokenState
+from ostiary.domain.token import TokenKind, TokenRecord, TokenState
 from ostiary.protocol.mdm.enrollment_profile import BOOTSTRAP_TOKEN
 from ostiary.values import dataclass
 
@@ -88,6 +89,17 @@ def examine_bootstrap(
     )
 
 
+def own_record(device: Enrollment, records: Iterable[TokenRecord]) -> TokenRecord | None:
+    """The bootstrap token that this relationship holds, or held last; the newest may be of somebody who contests it."""
+    held = device.bootstrap.record_id if device.bootstrap is not None else None
+    own = (
+        one
+        for one in records
+        if one.kind is TokenKind.BOOTSTRAP and (one.id == held or one.relationship == device.key)
+    )
+    return max(own, key=lambda one: (one.id == held, one.generation), default=None)
+
+
 def is_worth_listing(device: Enrollment) -> bool:
     """Whether a list of all bootstrap tokens shows this row: managed Macs, and whatever else holds one."""
     if device.is_user_channel or device.state in (State.OUT, State.REVOKED, State.ABSENT):
@@ -112,7 +124,9 @@ def _word(
             return BootstrapWord.REMOVED
         case "the device was erased":
             return BootstrapWord.WAITING
-        case _ if device.awaiting:  # erased, whatever the Authenticate before it looked like
+        case _ if (
+            device.awaiting or device.came_erased
+        ):  # whatever the Authenticate before it looked like
             return BootstrapWord.WAITING
         case _:
             return BootstrapWord.LOST

@@ -17,7 +17,7 @@ from ostiary.domain.escrow_booking import NOTHING, News, standard_command
 from ostiary.domain.escrow_fetched import begin
 from ostiary.domain.escrow_machine import follow_up_uuid
 from ostiary.domain.facts import FactSheet, SheetName
-from ostiary.domain.platform import machine_of
+from ostiary.domain.platform import Machine, machine_of
 from ostiary.domain.suitability import require_suitable
 from ostiary.domain.token import Holder, TokenKind
 from ostiary.errors import Refused
@@ -48,8 +48,7 @@ def code_wanted(seen: Snapshot, device: Enrollment, sheet: FactSheet) -> News:
     """A device that has just said that it is supervised is due to be asked; once, the rest is by the day."""
     if sheet.name is not SheetName.DEVICE or device.standing is not Standing.CURRENT:
         return NOTHING
-    machine = machine_of(device, (sheet,))
-    if not machine.supervised or machine.shared_ipad or machine.platform not in _HAVE_CODES:
+    if not tells_code(machine_of(device, (sheet,))):
         return NOTHING
     before = seen.escrow(TokenKind.BYPASS_DEVICE)
     if before is not None and not _is_of_an_earlier_life(before, device):
@@ -57,6 +56,17 @@ def code_wanted(seen: Snapshot, device: Enrollment, sheet: FactSheet) -> News:
     return News(
         escrows=(replace(_known(before, device, sheet.reported_at), due_at=sheet.reported_at),)
     )
+
+
+def may_have_code(machine: Machine) -> bool:
+    """Whether devices of this kind make bypass codes and tell them, if they are supervised."""
+    is_told = machine.platform in _HAVE_CODES and not machine.shared_ipad
+    return is_told and not machine.user_enrollment
+
+
+def tells_code(machine: Machine) -> bool:
+    """Whether a device has a bypass code and tells it: it says itself that it is supervised."""
+    return bool(machine.supervised) and may_have_code(machine)
 
 
 def can_be_told(device: Enrollment, now: datetime) -> bool:

@@ -46,6 +46,7 @@ from ostiary.domain.token import (
     TokenState,
     TokenStep,
 )
+from ostiary.domain.unopened import Unopened, put_aside
 from ostiary.domain.user_login import require_session
 from ostiary.domain.visitor import DeviceIdentity
 from ostiary.errors import Conflicting
@@ -81,6 +82,8 @@ class Report:
     """Once it is known that secrets came with an ended command: what is kept of their kinds."""
     look: Look | None = None
     """Once it is known that a destructive command is about to leave."""
+    unopened: Unopened | None = None
+    """Once the report is booked: the command that was its answer, and could not be written."""
     now: datetime
 
 
@@ -98,6 +101,7 @@ def apply_report(seen: Snapshot, report: Report) -> Change[ReportAnswer]:
         CertificateNotPaired, CertificateSuperseded: never answered 401.
         TargetNotLookedAt: ask again with a look.
         StrayNotLookedAt: ask again with what is kept.
+        HandedOutElsewhere: the command that could not be written may be carried out all the same.
     """
     message, now = report.message, report.now
     device = require_paired(seen, report.identity, message.channel)
@@ -109,8 +113,7 @@ def apply_report(seen: Snapshot, report: Report) -> Change[ReportAnswer]:
         return Change(at=now, answer=Accepted(), seen=channel.key if channel else None)
     if message.channel.is_user_channel and not require_session(channel, report.auth_token):
         return Change(at=now, answer=Declined())
-    booked = _proving_push(seen, channel, _book(seen, channel, report))
-    booked = _booking_secrets(seen, device, channel, report, booked)
+    booked = _booked(seen, device, channel, report)
     served = _hand_out(_as_booked(seen, booked), channel, report, booked)
     base = rolled_back(seen, device)
     if base is device:
@@ -119,6 +122,16 @@ def apply_report(seen: Snapshot, report: Report) -> Change[ReportAnswer]:
         rows = (replace(row, state=base.state, renewing_fingerprint=None) for row in served.rows)
         return replace(served, rows=tuple(rows))
     return replace(served, rows=(*served.rows, base))
+
+
+def _booked(
+    seen: Snapshot, device: Enrollment, channel: Enrollment, report: Report
+) -> Change[ReportAnswer]:
+    """What the report changes; or, as it is booked already, the end of a command that could not be written."""
+    if report.unopened is not None:
+        return put_aside(seen, channel, report.unopened, report.now)
+    booked = _proving_push(seen, channel, _book(seen, channel, report))
+    return _booking_secrets(seen, device, channel, report, booked)
 
 
 def _proving_push(
@@ -211,7 +224,9 @@ def _done(
     if command.request_type == DEVICE_INFORMATION and not channel.is_user_channel:
         return replace(closed, rows=_learned(channel, report))
     if command.request_type in _RELEASES and channel.awaiting:
-        return replace(closed, rows=(replace(channel, awaiting=False),))
+        # Noted here too: whoever said that it waits may have said so to a node of an earlier version.
+        released = replace(channel, awaiting=False, came_erased=not channel.is_user_channel)
+        return replace(closed, rows=(released,))
     if (used := _used_unlock(channel, command)) is not None:
         proof = TokenProof(
             record_id=used.record_id,

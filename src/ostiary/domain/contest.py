@@ -166,10 +166,11 @@ def newcomer_wins(
 def taken_over(seen: Snapshot, won: Change[None], now: datetime) -> Change[None]:
     """The same, with what it means for the secrets of the device id: nobody proved that it is the same device.
 
-    One that still waits in Setup Assistant has been erased. (escrowed-secrets.md 4.13)
+    One that waits in Setup Assistant, or was released from there meanwhile, has been erased. (escrowed-secrets.md 4.13)
     """
     (*_, current) = won.rows
-    cause = Cause.ERASED if current.awaiting else Cause.ENROLLED_AGAIN
+    is_erased = current.awaiting or current.came_erased
+    cause = Cause.ERASED if is_erased else Cause.ENROLLED_AGAIN
     asked = after_contest(seen.escrows, current, now)
     taken = (relationship_ended(seen.escrows, current, cause, now) + asked).into(won)
     if not asked.enqueue:

@@ -10,7 +10,11 @@ from ostiary.domain.destructive_cap import is_destructive
 from ostiary.domain.enrollment import Enrollment, State
 from ostiary.domain.erasing import ERASES_ONLY, ErasePlan, require_erasable
 from ostiary.domain.operator import require_known
-from ostiary.domain.suitability import CLEAR_PASSCODE, require_suitable
+from ostiary.domain.suitability import (
+    CLEAR_PASSCODE,
+    require_profile_suitable,
+    require_suitable,
+)
 from ostiary.domain.token import SealedValue, TokenKind
 from ostiary.domain.wake import debounced
 from ostiary.errors import Conflicting
@@ -47,6 +51,8 @@ class Order:
     references: tuple[Reference, ...] = ()
     erase: ErasePlan = ERASES_ONLY
     """Of an EraseDevice: what it is to do beside erasing."""
+    forbidden_payloads: frozenset[str] = frozenset()
+    """Of an InstallProfile: the payload types in it that no device under User Enrollment may take."""
     now: datetime
 
 
@@ -56,6 +62,8 @@ class Queued:
 
     enrollment: Enrollment
     uuid: CommandUuid
+    carries_pending: bool = False
+    """It is a lock, and carries the PIN of an earlier one that the device has not answered."""
 
 
 def apply_order(seen: Snapshot, enrollment_id: EnrollmentId, order: Order) -> Change[Queued]:
@@ -63,7 +71,8 @@ def apply_order(seen: Snapshot, enrollment_id: EnrollmentId, order: Order) -> Ch
 
     Raises:
         EnrollmentUnknown, NotEnrolled, CommandUuidTaken
-        What `require_suitable` and `require_erasable` raise: refused with the reason, nothing queued. (UT-08, UT-09)
+        What `require_suitable`, `require_erasable` and `require_profile_suitable` raise: refused with the reason,
+        nothing queued. (UT-08, UT-09)
     """
     channel = require_known(seen, enrollment_id)
     if not (channel.state.is_served or channel.state is State.PENDING):
@@ -73,6 +82,7 @@ def apply_order(seen: Snapshot, enrollment_id: EnrollmentId, order: Order) -> Ch
     device = seen.device or channel
     require_suitable(channel, device, order.request_type, seen.facts)
     require_erasable(device, order.erase, seen.facts)
+    require_profile_suitable(device, order.forbidden_payloads, seen.facts)
     nature = nature_of(order.request_type)
     is_clear = order.request_type == CLEAR_PASSCODE
     command = LiveCommand(

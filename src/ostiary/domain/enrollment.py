@@ -97,6 +97,8 @@ class Enrollment:
     unlock: TokenPointer | None = None
     bootstrap: TokenPointer | None = None
     awaiting: bool = False
+    came_erased: bool = False
+    """It once waited in Setup Assistant: what the device held before is dead, also when it waits no longer. (2.3, cause D)"""
     not_on_console: bool | None = None
     user_short_name: str | None = None
     user_long_name: str | None = None

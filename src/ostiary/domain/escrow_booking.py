@@ -394,7 +394,7 @@ def _security_facts(
         if status is not None and status.change_pending is False:
             is_gone = status.exists is False and escrow_machine.was_denied(firmware)
             turn = (
-                escrow_machine.cleared(firmware, "the Mac says that it has no such password", now)
+                escrow_machine.has_none(firmware, "the Mac says that it has no such password", now)
                 if is_gone
                 else escrow_machine.restarted(firmware, command.uuid, now)
             )
@@ -422,7 +422,7 @@ def _recovery_lock(
     if escrow_machine.was_denied(lock):
         if enabled:
             return NOTHING
-        turn = escrow_machine.cleared(lock, "the Mac says that it has no Recovery Lock", now)
+        turn = escrow_machine.has_none(lock, "the Mac says that it has no Recovery Lock", now)
         return of_turn(device, lock, turn, now)
     if enabled and lock.state is EscrowState.SETTLED:
         return NOTHING

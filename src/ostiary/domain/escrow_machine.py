@@ -24,6 +24,7 @@ ASK_AGAIN: Final = timedelta(days=1)
 """After a device was asked whether it holds a value, and said neither yes nor no."""
 ERRS_FOR_GOOD: Final = timedelta(days=2)
 """How long it must have said neither, three times running, to be counted as a no. (row 7b, "errors for good")"""
+_REFUSED_LATE: Final = "the device refused it, and may have taken it unheard before"
 _NO_WORD: Final = (
     "the device was asked whether it holds the value, and could not say",
     "the device was asked twice whether it holds the value, and could not say",
@@ -167,12 +168,12 @@ def refuse(escrow: Escrow, uuid: CommandUuid, why: str, hand_outs: int, now: dat
         return Turn(escrow=escrow)
     if hand_outs <= 1 and escrow.state is not EscrowState.UNCERTAIN:
         return _reject(escrow, f"the device refused it: {why}", now)
-    doubt = f"the device refused it, and may have taken it unheard before: {why}"
+    doubt = f"{_REFUSED_LATE}: {why}"
     manner = MANNERS[escrow.kind]
     if manner.takes_restart:
         return Turn(escrow=_waiting_for_restart(escrow, doubt, now))
     if manner.verify is not None:
-        return _verifying(escrow, uuid, now)
+        return _verifying(replace(escrow, trouble=doubt), uuid, now)
     if escrow.state is EscrowState.UNCERTAIN:
         return Turn(escrow=escrow)
     return _uncertain(escrow, doubt, now)
@@ -217,7 +218,8 @@ def verified(
         case EscrowState.VERIFYING if holds:
             return _promote(escrow, f"verified by command {uuid}", now)
         case EscrowState.VERIFYING if escrow.current is None:
-            return _denied(escrow, uuid, why or "the device says that it does not hold it", now)
+            said = why or "the device says that it does not hold it"
+            return _denied(escrow, uuid, _after_refusal(escrow, said), now)
         case EscrowState.VERIFYING:
             return _checking(escrow, uuid, why or "the device says that it does not hold it", now)
         case EscrowState.CHECKING if holds:
@@ -314,6 +316,21 @@ def cleared(escrow: Escrow, why: str, now: datetime) -> Turn:
         trouble=None,
     )
     return Turn(escrow=empty, steps=gone)
+
+
+def has_none(escrow: Escrow, why: str, now: datetime) -> Turn:
+    """The device says that it has no such secret. A value that was on its way came to nothing: people are told why."""
+    gone = cleared(escrow, why, now)
+    if escrow.candidate is None:
+        return gone
+    trouble = f"{escrow.trouble}; {why}" if escrow.trouble else why
+    return replace(gone, escrow=replace(gone.escrow, trouble=trouble))
+
+
+def _after_refusal(escrow: Escrow, said: str) -> str:
+    """What the device says now, behind what it refused the change with."""
+    refused = escrow.trouble or ""
+    return f"{refused}; {said}" if refused.startswith(_REFUSED_LATE) else said
 
 
 def _waits(escrow: Escrow) -> bool:

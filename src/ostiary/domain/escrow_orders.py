@@ -17,8 +17,8 @@ from ostiary.domain.escrow_booking import FETCHED, News, of_turn
 from ostiary.domain.ledger import SealedToken
 from ostiary.domain.operator import require_known
 from ostiary.domain.platform import machine_of
-from ostiary.domain.token import Holder, TokenKind, TokenRecord, TokenState
-from ostiary.errors import Conflicting, Missing
+from ostiary.domain.token import Holder, RecordId, TokenKind, TokenRecord, TokenState
+from ostiary.errors import Conflicting, Missing, Refused
 from ostiary.protocol.mdm.connect import CommandUuid
 from ostiary.protocol.mdm.identity import EnrollmentId
 
@@ -35,6 +35,22 @@ class RecoveryKeyNotHeld(Conflicting):
     hint = "Give the password of a FileVault user with --unlock-with-stdin, or wait until the Mac has escrowed its key."
 
 
+class PinNotForThisPlatform(Refused):
+    """Only Macs take a PIN; this device would ignore it, and its own passcode unlocks it. Nothing was queued."""
+
+    hint = "Leave the PIN out. Whether the device has a passcode at all, it says in its answer to a lock with --message."
+
+
+class AnotherPinPending(Conflicting):
+    """The device has not answered a lock or erase with another PIN, and may be locked with that one. Nothing was queued."""
+
+    hint = (
+        "Leave the PIN out, and the command goes out with the pending one: `ostiary token reveal ENROLLMENT lock-pin` "
+        "shows it. If the device has not fetched the first command yet, cancel that with `ostiary queue cancel`, then give "
+        "your PIN."
+    )
+
+
 class NothingToVerify(Conflicting):
     """Devices cannot be asked about this kind of secret, or its change is under way."""
 
@@ -49,6 +65,10 @@ class SecretOrder:
     kind: TokenKind
     candidate: SealedToken | None = None
     """The value it carries; None where the device makes it, and where the secret is to be cleared."""
+    is_given: bool = False
+    """Somebody chose the value; else it was drawn."""
+    same_as: RecordId | None = None
+    """Of a PIN that was given: the pending one that has the same digits, if there is one."""
     key: str | None = None
     """Where in the command the value goes; None if its payload holds what is needed (a password's hash)."""
     current_key: str | None = None
@@ -65,7 +85,7 @@ def apply_secret_order(
     A PIN whose lock was never answered goes out again with a second lock: a person may already have read it. (DL-03)
 
     Raises:
-        SetUnderWay, SecretUncertain, RecoveryKeyNotHeld, and what `apply_order` raises.
+        SetUnderWay, SecretUncertain, RecoveryKeyNotHeld, AnotherPinPending, and what `apply_order` raises.
     """
     now = wanted.order.now
     queued = apply_order(seen, enrollment_id, wanted.order)
@@ -79,6 +99,9 @@ def apply_secret_order(
             _filled(queued, wanted, before)
         )
     if _goes_out_again(before):
+        if wanted.is_given and wanted.same_as != before.candidate:
+            raise AnotherPinPending(enrollment_id=enrollment_id)
+        queued = replace(queued, answer=replace(queued.answer, carries_pending=not wanted.is_given))
         turn = escrow_machine.go_out_again(before, wanted.order.uuid, now)
         return of_turn(device, before, turn, now).into(_filled(queued, wanted, turn.escrow))
     token = wanted.candidate
@@ -97,16 +120,21 @@ def apply_lock_order(
     """Queue a DeviceLock or an EraseDevice: with the PIN for a Mac that takes one, without for everything else. (4.6, 4.7)
 
     A device that never said what it is gets one too: a Mac could be opened by nobody without it, and others ignore it.
+    What somebody gave goes out to every Mac, for a Mac that needs none for its erase takes it all the same.
 
     Raises:
-        What `apply_secret_order` raises.
+        PinNotForThisPlatform, and what `apply_secret_order` raises.
     """
     device = require_known(seen, enrollment_id)
     machine = machine_of(device, seen.facts)
     erases = wanted.order.request_type == ERASE_DEVICE
-    if erase_needs_pin(machine) if erases else machine.may_be_mac:
+    takes_pin = erase_needs_pin(machine) if erases else machine.may_be_mac
+    if takes_pin or (wanted.is_given and machine.may_be_mac):
         return apply_secret_order(seen, enrollment_id, wanted)
-    return apply_order(seen, enrollment_id, wanted.order)
+    queued = apply_order(seen, enrollment_id, wanted.order)
+    if wanted.is_given:
+        raise PinNotForThisPlatform(platform=machine.platform, enrollment_id=enrollment_id)
+    return queued
 
 
 def apply_verify(
@@ -190,11 +218,6 @@ def _nothing_held(device: Enrollment, kind: TokenKind, now: datetime) -> Escrow:
         state=EscrowState.SETTLED,
         since=now,
     )
-
-
-def can_be_verified(kind: TokenKind) -> bool:
-    """Whether devices can be asked about this kind."""
-    return kind in MANNERS and MANNERS[kind].verify is not None
 
 
 def verify_command(kind: TokenKind) -> str:

@@ -39,11 +39,6 @@ _UNDER_WAY: Final[Mapping[EscrowState, Standing]] = MappingProxyType(
             "old one first.",
             "Wait for the answer.",
         ),
-        EscrowState.PENDING_RESTART: Standing(
-            "waits for a restart",
-            "The device took the new value and uses it from its next restart on; until then the old one is in force.",
-            "Restart the device.",
-        ),
         EscrowState.VERIFYING: Standing(
             "uncertain",
             "The device took the new value and is being asked whether it is in force; try the old one first.",
@@ -63,6 +58,39 @@ _UNDER_WAY: Final[Mapping[EscrowState, Standing]] = MappingProxyType(
 )
 
 
+_OF_FETCHED: Final[Mapping[tuple[TokenKind, EscrowState], Standing]] = MappingProxyType(
+    {
+        (TokenKind.FILEVAULT_KEY, EscrowState.CANDIDATE): Standing(
+            "change queued",
+            "The Mac is to make another key once it fetches the command; until then the one before it is in force.",
+            "Nothing; or cancel the command with `ostiary queue cancel`.",
+        ),
+        (TokenKind.FILEVAULT_KEY, EscrowState.IN_FLIGHT): Standing(
+            "uncertain",
+            "The Mac was told to make another key and has not answered yet: the key before it may be in force, or one that "
+            "only the Mac knows.",
+            "Wait for the answer; the Mac tells its key with SecurityInfo as well.",
+        ),
+        (TokenKind.BYPASS_DEVICE, EscrowState.CANDIDATE): Standing(
+            "asked for",
+            "The device is to be asked for the code that it made; asking changes none.",
+            "Nothing; it answers when it comes.",
+        ),
+        (TokenKind.BYPASS_DEVICE, EscrowState.IN_FLIGHT): Standing(
+            "asked for",
+            "The device was asked for the code that it made, and has not answered yet; asking changes none.",
+            "Wait for the answer.",
+        ),
+    }
+)
+"""Of secrets that devices make, no value waits for the device. (4.3, 4.9)"""
+_REFUSED: Final = Standing(
+    "uncertain",
+    "The device refused the change when it came again, and may have taken it before: it is being asked.",
+    "Wait for the answer.",
+)
+
+
 def standing_of_secret(
     kind: TokenKind,
     escrow: Escrow | None,
@@ -72,9 +100,27 @@ def standing_of_secret(
 ) -> Standing:
     """Where a secret stands: a change under way speaks first, then the generation in force, then what the Mac says of it."""
     if escrow is not None and escrow.state is not EscrowState.SETTLED:
-        return _UNDER_WAY[escrow.state]
+        if escrow.state is EscrowState.PENDING_RESTART:
+            return _pending_restart(escrow)
+        is_refused = escrow.state is EscrowState.VERIFYING and escrow.trouble is not None
+        if is_refused:
+            return _REFUSED
+        return _OF_FETCHED.get((kind, escrow.state)) or _UNDER_WAY[escrow.state]
     if current is not None:
         return _UNREAD if kind is TokenKind.FILEVAULT_ENVELOPE else standing_of(current, now)
     if kind is TokenKind.FILEVAULT_KEY and said.has_personal_recovery_key:
         return _NOT_ESCROWED
     return _MISSING
+
+
+def _pending_restart(escrow: Escrow) -> Standing:
+    """Which one is in force now, and which from the restart on. (4.5)"""
+    if escrow.trouble is not None:
+        means = "The device may have taken the change, which would be in force from its next restart on; try the old value first."
+    elif escrow.candidate is None:
+        means = "The device took the removal and is without the value from its next restart on; until then it is in force."
+    elif escrow.current is None:
+        means = "The device took the value and uses it from its next restart on; until then it has none that is known here."
+    else:
+        means = "The device took the new value and uses it from its next restart on; until then the old one is in force."
+    return Standing("waits for a restart", means, "Restart the device.")

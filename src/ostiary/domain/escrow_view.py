@@ -15,19 +15,13 @@ from ostiary.domain.escrow_doubt import given_up
 from ostiary.domain.escrow_fetched import LOOKS_ODD
 from ostiary.domain.escrow_standing import standing_of_secret
 from ostiary.domain.facts import FactSheet, SheetName
+from ostiary.domain.rotation import ROTATES, why_not_rotated, why_not_sent
 from ostiary.domain.token import FORM_OF, Form, Holder, RecordId, TokenKind, TokenRecord, TokenState
 from ostiary.domain.token_standing import Standing
 from ostiary.protocol.mdm.security_info import SecurityFacts
 from ostiary.values import dataclass
 
-ROTATED: Final = frozenset(
-    {
-        TokenKind.RECOVERY_LOCK,
-        TokenKind.FIRMWARE_PASSWORD,
-        TokenKind.ADMIN_PASSWORD,
-        TokenKind.FILEVAULT_KEY,
-    }
-)
+ROTATED: Final = frozenset(ROTATES)
 """The kinds that can be replaced by a command, and are once a person has seen them. (4.0.2 rule 7)"""
 FOR_PEOPLE: Final = frozenset(
     {
@@ -63,7 +57,7 @@ class SecretView:
     rotation_due_at: datetime | None
     generations: int
     can: tuple[str, ...]
-    """What an operator can do: reveal, rotate, verify."""
+    """What an operator can do on this device: reveal, rotate, verify."""
 
     @property
     def disclosed_at(self) -> datetime | None:
@@ -85,12 +79,13 @@ def view_secrets(
         if record.holder == Holder(device.id) and is_shown(record.kind):
             by_kind.setdefault(record.kind, []).append(record)
     states = {one.kind: one for one in escrows if is_shown(one.kind)}
+    sheets = tuple(sheets)
     said = _security(sheets)
     kinds = {*by_kind, *states}
     if said.has_personal_recovery_key:
         kinds.add(TokenKind.FILEVAULT_KEY)
     return tuple(
-        _view(device, kind, states.get(kind), by_kind.get(kind, []), said, now)
+        _view(device, kind, states.get(kind), by_kind.get(kind, []), sheets, now)
         for kind in TokenKind
         if kind in kinds
     )
@@ -115,6 +110,24 @@ def may_be_in_force(escrow: Escrow | None, records: Sequence[TokenRecord]) -> tu
     others = tuple(one.id for one in given_up(escrow, records))
     has_current = escrow is not None and escrow.current is not None
     return (*pointed[:has_current], *others, *pointed[has_current:])
+
+
+def in_force(
+    device: Enrollment,
+    kind: TokenKind,
+    escrow: Escrow | None,
+    records: Iterable[TokenRecord],
+) -> TokenRecord | None:
+    """The generation of this kind that is believed to be in force; `records` are those of this kind."""
+    pointer = device.pointer(kind)
+    current_id = pointer.record_id if pointer is not None else escrow.current if escrow else None
+    if current_id is not None:
+        current = next((record for record in records if record.id == current_id), None)
+        if current is not None:
+            return current
+    if escrow is None and kind not in BY_POINTER:
+        return believed_without_pointer(device, records)
+    return None
 
 
 def believed_without_pointer(
@@ -158,15 +171,13 @@ def _view(
     kind: TokenKind,
     escrow: Escrow | None,
     records: Sequence[TokenRecord],
-    said: SecurityFacts,
+    sheets: Sequence[FactSheet],
     now: datetime,
 ) -> SecretView:
+    said = _security(sheets)
+    never = why_not_rotated(device, kind, sheets) if kind in ROTATED else None
     by_id = {record.id: record for record in records}
-    pointer = device.pointer(kind)
-    current_id = pointer.record_id if pointer is not None else escrow.current if escrow else None
-    current = by_id.get(current_id) if current_id is not None else None
-    if current is None and escrow is None and kind not in BY_POINTER:
-        current = believed_without_pointer(device, records)
+    current = in_force(device, kind, escrow, records)
     candidate = by_id.get(escrow.candidate) if escrow and escrow.candidate is not None else None
     doubted = given_up(escrow, records)
     if candidate is None and doubted:
@@ -183,22 +194,25 @@ def _view(
         notes=(
             *_notes(device, kind, escrow, said, now),
             *_doubt_notes((current, candidate), doubted),
-            *_seen_notes(kind, escrow, current),
+            *_seen_notes(kind, escrow, current, never),
             *_contested_notes(device, escrow, records),
         ),
-        rotation_due_at=_rotation(device, kind, escrow),
+        rotation_due_at=_rotation(device, kind, escrow) if never is None else None,
         generations=len(records),
-        can=_can(device, kind, escrow, records),
+        can=_can(device, kind, escrow, records, sheets),
     )
 
 
 def _is_doubtful_alone(escrow: Escrow | None, values_shown: Sequence[RecordId]) -> bool:
     """A first value that may never have arrived, or the only one that may be wrong: shown, and called uncertain. (DL-02)"""
-    return (
-        escrow is not None
-        and len(values_shown) == 1
-        and escrow.state in (EscrowState.IN_FLIGHT, EscrowState.UNCERTAIN)
-    )
+    return escrow is not None and len(values_shown) == 1 and is_doubtful(escrow)
+
+
+def is_doubtful(escrow: Escrow) -> bool:
+    """Whether the value in force may be another than the one that is held. To ask for a bypass code changes none. (AL-01)"""
+    if escrow.state is EscrowState.IN_FLIGHT:
+        return escrow.kind is not TokenKind.BYPASS_DEVICE
+    return escrow.state is EscrowState.UNCERTAIN
 
 
 def _notes(
@@ -248,10 +262,15 @@ def _doubt_notes(
     )
 
 
-def _unlocked(device: Enrollment, escrow: Escrow) -> list[str]:
+def spoke_since(device: Enrollment, escrow: Escrow) -> bool:
     """A locked Mac does not talk: one that does was unlocked, or never locked. (4.6)"""
     seen = device.last_seen_at
-    if seen is None or seen <= escrow.since + UNLOCKED_AFTER:
+    return seen is not None and seen > escrow.since + UNLOCKED_AFTER
+
+
+def _unlocked(device: Enrollment, escrow: Escrow) -> list[str]:
+    seen = device.last_seen_at
+    if seen is None or not spoke_since(device, escrow):
         return []
     if escrow.state is EscrowState.SETTLED and escrow.current is not None:
         return [f"Unlocked since: the device spoke at {seen:%Y-%m-%d %H:%M} UTC."]
@@ -263,11 +282,15 @@ def _unlocked(device: Enrollment, escrow: Escrow) -> list[str]:
 
 
 def _seen_notes(
-    kind: TokenKind, escrow: Escrow | None, current: TokenRecord | None
+    kind: TokenKind, escrow: Escrow | None, current: TokenRecord | None, never: str | None
 ) -> tuple[str, ...]:
     """A value that a person has seen is replaced, or somebody is told that it is not."""
     if kind not in ROTATED or escrow is None or current is None or current.disclosed_at is None:
         return ()
+    if never is not None:
+        return (
+            f"A person was shown the value in force, and no command can replace it here: {never}.",
+        )
     if escrow.state is not EscrowState.SETTLED or escrow.due_at is not None:
         return ()
     return (
@@ -293,7 +316,11 @@ def _rotation(device: Enrollment, kind: TokenKind, escrow: Escrow | None) -> dat
 
 
 def _can(
-    device: Enrollment, kind: TokenKind, escrow: Escrow | None, records: Sequence[TokenRecord]
+    device: Enrollment,
+    kind: TokenKind,
+    escrow: Escrow | None,
+    records: Sequence[TokenRecord],
+    sheets: Sequence[FactSheet],
 ) -> tuple[str, ...]:
     can = []
     if records and kind in FOR_PEOPLE and FORM_OF[kind] is Form.SEALED:
@@ -302,12 +329,14 @@ def _can(
         return tuple(can)
     is_busy = escrow is not None and escrow.state.is_unresolved
     manner = MANNERS.get(kind)
-    is_verified = manner is not None and manner.verify is not None
+    asks = manner.verify if manner is not None else None
+    is_verified = asks is not None
     # A change has to name the value in force, so one that can be asked about is asked about first.
     is_open = is_verified and escrow is not None and escrow.candidate is not None
-    if kind in ROTATED and not is_busy and not is_open:
+    is_rotated = kind in ROTATED and why_not_rotated(device, kind, sheets) is None
+    if is_rotated and not is_busy and not is_open:
         can.append("rotate")
     is_held = escrow is not None and (escrow.current or escrow.candidate) is not None
-    if is_verified and is_held and not is_busy:
+    if asks is not None and is_held and not is_busy and why_not_sent(device, asks, sheets) is None:
         can.append("verify")
     return tuple(can)

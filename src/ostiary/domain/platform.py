@@ -6,7 +6,6 @@ from typing import Final
 from ostiary.domain.enrollment import Enrollment, State
 from ostiary.domain.facts import FactSheet, SheetName
 from ostiary.protocol.mdm.device_information import HardwareFacts
-from ostiary.protocol.mdm.identity import EnrollmentType
 from ostiary.protocol.mdm.platforms import (
     Chip,
     OsVersion,
@@ -36,6 +35,7 @@ class Machine:
     chip: Chip | None
     """Of a Mac."""
     user_enrollment: bool
+    """By its kind of id, or by its own word: by profile or account-driven, somebody's own device."""
     shared_ipad: bool | None
     supervised: bool | None
     automated: bool | None
@@ -59,7 +59,7 @@ def machine_of(device: Enrollment, sheets: Iterable[FactSheet] = ()) -> Machine:
     hardware = HardwareFacts.read(by_name.get(SheetName.DEVICE, {}))
     security = SecurityFacts.read(by_name.get(SheetName.SECURITY, {}))
     platform, version = platform_of(device.facts), version_of(device.facts)
-    user_enrollment = device.type is EnrollmentType.USER_ENROLLMENT_DEVICE
+    user_enrollment = device.type.is_user_enrollment or security.user_enrollment is True
     chip = chip_of(device.facts)
     if platform is Platform.MACOS and hardware.apple_silicon is not None:
         chip = Chip.APPLE_SILICON if hardware.apple_silicon else Chip.INTEL

@@ -118,22 +118,32 @@ def pick(
     policy: Policy,
     now: datetime,
 ) -> tuple[Pick, ...]:
-    """Whom to ask in this round. `due` is in order, the longest due first; `named` are the canaries that policy names."""
-    again = [Pick(due=one, is_canary=True) for one in due if one.renewal.is_canary]
-    others = [one for one in due if not one.renewal.is_canary]
-    chosen: list[Pick] = []
-    if barrier.gate is Gate.UNPROVEN and due:
-        chosen = [Pick(due=one, is_canary=True) for one in _appoint(others, named, policy, now)]
-    elif barrier.gate is Gate.OPEN:
-        chosen = [Pick(due=one, is_canary=False) for one in _wave(others, tally, policy, now)]
-    return tuple([*again, *chosen][:AT_ONCE])
+    """Whom to ask in this round. `due` is in order, the longest due first; `named` are the canaries that policy names.
+
+    Of these, whoever is due goes before each wave, and the others follow once it has renewed; whoever is not goes first
+    where nobody has shown lately that it works, and others wait for that.
+    """
+    keys = {one.sight.enrollment.key for one in named}
+    again = [one for one in due if one.renewal.is_canary]
+    rest = [one for one in due if not one.renewal.is_canary]
+    first = [one for one in rest if one.sight.enrollment.key in keys]
+    others = [one for one in rest if one.sight.enrollment.key not in keys]
+    wave: Sequence[Due] = ()
+    if barrier.gate is Gate.STOPPED:
+        first = []
+    elif barrier.gate is Gate.UNPROVEN and others:
+        first = [*_appoint(others, named, policy, now)]
+    elif barrier.gate is Gate.OPEN and not first:
+        wave = _wave(others, tally, policy, now)
+    canaries = [Pick(due=one, is_canary=True) for one in (*again, *first)]
+    return tuple([*canaries, *(Pick(due=one, is_canary=False) for one in wave)][:AT_ONCE])
 
 
 def _appoint(
     due: Sequence[Due], named: Sequence[Due], policy: Policy, now: datetime
 ) -> Sequence[Due]:
     """Those that policy names; else a share of the due ones, at least one, rather such as were heard of lately."""
-    if named or not due:
+    if named:
         return named
     number = max(1, math.ceil(len(due) * policy.renewal_canary_share / 100))
     return sorted(due, key=lambda one: not one.was_heard_of(now))[:number]

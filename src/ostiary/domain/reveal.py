@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 from ostiary.domain.decision import AuditEntry, Change, Snapshot
 from ostiary.domain.enrollment import Enrollment, EnrollmentKey
 from ostiary.domain.escrow import Escrow, EscrowState
-from ostiary.domain.escrow_view import ROTATED, chosen
+from ostiary.domain.escrow_view import chosen
 from ostiary.domain.operator import NotADevice, require_known
+from ostiary.domain.rotation import ROTATES, why_not_rotated
 from ostiary.domain.token import RecordId, TokenKind
 from ostiary.errors import Conflicting
 from ostiary.protocol.mdm.identity import EnrollmentId
@@ -40,10 +41,21 @@ class Disclosure:
     rotate_after: timedelta
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replacement:
+    """When what was shown is replaced; or why nothing does that by itself."""
+
+    due_at: datetime | None = None
+    open_why: str = ""
+    """It may be replaced later, by hand; empty where nothing needs to be."""
+    never_why: str = ""
+    """No command can, on this device."""
+
+
 def apply_reveal(
     seen: Snapshot, asked: Disclosure, audit: AuditEntry, now: datetime
-) -> Change[datetime | None]:
-    """Write the disclosure down; the answer is when the secret will be replaced, None if it will not by itself.
+) -> Change[Replacement]:
+    """Write the disclosure down; the answer is when the secret will be replaced, or why not by itself.
 
     Raises:
         EnrollmentUnknown, NotADevice
@@ -58,27 +70,38 @@ def apply_reveal(
     found = Believed(relationship=device.key, pointed=chosen(escrow))
     if asked.believed is not None and asked.believed != found:
         raise SecretMovedOn(enrollment_id=asked.enrollment_id, kind=asked.kind.value)
-    planned = _planned(device, escrow, asked, now)
+    replacement = _replacement(seen, device, escrow, asked, now)
+    planned = escrow
+    if escrow is not None and replacement.due_at is not None:
+        planned = replace(escrow, due_at=replacement.due_at)
     return Change(
         at=now,
-        answer=planned.due_at if planned is not None else None,
+        answer=replacement,
         disclosures=asked.record_ids,
         escrows=(planned,) if planned is not None and planned != escrow else (),
         audit=audit,
     )
 
 
-def _planned(
-    device: Enrollment, escrow: Escrow | None, asked: Disclosure, now: datetime
-) -> Escrow | None:
-    """The escrow with the moment of its replacement; a worker does the rest.
+def _replacement(
+    seen: Snapshot, device: Enrollment, escrow: Escrow | None, asked: Disclosure, now: datetime
+) -> Replacement:
+    """The moment of its replacement; a worker does the rest.
 
-    None where no worker would: for a kind that no command replaces, while a change is open, for a device that left,
-    and when what was shown is not in force.
+    None where no worker would: for a kind that no command replaces, on a device that cannot carry the command out, while
+    a change is open, for a device that left, and when what was shown is not in force.
     """
-    if escrow is None or asked.kind not in ROTATED or escrow.state is not EscrowState.SETTLED:
-        return None
-    if not device.state.is_served or escrow.current not in asked.record_ids:
-        return None
+    if escrow is None or asked.kind not in ROTATES:
+        return Replacement()
+    if not {escrow.current, escrow.candidate} & set(asked.record_ids):
+        return Replacement()
+    if (never := why_not_rotated(device, asked.kind, seen.facts)) is not None:
+        return Replacement(never_why=never)
+    if not device.state.is_served:
+        return Replacement(open_why="the device is not enrolled")
+    if escrow.state is not EscrowState.SETTLED:
+        return Replacement(open_why="a change of it is open")
+    if escrow.current not in asked.record_ids:
+        return Replacement()
     due_at = now + asked.rotate_after
-    return replace(escrow, due_at=min(due_at, escrow.due_at or due_at))
+    return Replacement(due_at=min(due_at, escrow.due_at or due_at))

@@ -1,6 +1,6 @@
 """Whether a device can carry out a kind of command at all, said before the command is queued, with the reason."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from ostiary.domain.enrollment import Enrollment
@@ -25,6 +25,15 @@ class CommandNotForThisEnrollment(Refused):
     """Apple forbids this command under User Enrollment."""
 
     hint = "The device is its owner's; only an enrollment of the whole device would allow it."
+
+
+class ProfileNotForThisEnrollment(Refused):
+    """Apple forbids a payload of this profile under User Enrollment; the device would refuse the profile."""
+
+    hint = (
+        "The device is its owner's: only an enrollment of the whole device would allow it. From a profile of your own "
+        "leave that payload out."
+    )
 
 
 class CommandNotForThisPlatform(Refused):
@@ -130,6 +139,22 @@ def require_suitable(
     _require_moment(machine, nature, facts)
     if request_type == CLEAR_PASSCODE and device.unlock is None:
         raise NoUnlockToken(enrollment_id=device.id)
+
+
+def require_profile_suitable(
+    device: Enrollment, forbidden: Collection[str], sheets: Iterable[FactSheet] = ()
+) -> None:
+    """Refuse a profile with these payloads, which Apple forbids under User Enrollment, for such a device.
+
+    Raises:
+        ProfileNotForThisEnrollment
+
+    Source: escrowed-secrets.md 4.3; `protocol/mdm/profile_payloads.py` tells which they are.
+    """
+    if forbidden and machine_of(device, sheets).user_enrollment:
+        raise ProfileNotForThisEnrollment(
+            payload=", ".join(sorted(forbidden)), enrollment_id=device.id
+        )
 
 
 def _require_enrollment(machine: Machine, nature: Nature, facts: dict[str, str]) -> None:

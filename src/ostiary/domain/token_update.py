@@ -87,6 +87,7 @@ def _on_device_channel(
         if update.unlock is not None
         else Succession(pointer=before.unlock)
     )
+    awaiting = _awaiting(before, message.awaiting_configuration, enrolls=enrolls)
     row = replace(
         before,
         state=State.ENROLLED,
@@ -97,7 +98,8 @@ def _on_device_channel(
         push_dead_since=None,
         push_dead_reason=None,
         unlock=unlock.pointer,
-        awaiting=_awaiting(before, message.awaiting_configuration, enrolls=enrolls),
+        awaiting=awaiting,
+        came_erased=awaiting or before.came_erased,
         token_updates=before.token_updates + 1,
     )
     commands = (

@@ -77,12 +77,12 @@ class EpochSealer:
         )
 
     def unseal(self, sealed: SealedValue, label: SealLabel) -> Secret:
-        """The value in clear. Raises SealBroken, whatever is wrong."""
-        keys = self._keys.get(label.tenant)
-        if keys is None or len(sealed) < _SHORTEST or sealed[0] != _VERSION:
+        """The value in clear. Raises SealBroken; EpochUnknown where the key is what is missing."""
+        if len(sealed) < _SHORTEST or sealed[0] != _VERSION:
             raise SealBroken(record=label.record_id, kind=label.kind)
         header = sealed[:_HEADER]
-        expand_from = keys.expand_from.get(int.from_bytes(header[1:]))
+        keys = self._keys.get(label.tenant)
+        expand_from = None if keys is None else keys.expand_from.get(int.from_bytes(header[1:]))
         if expand_from is None:
             self.when_unknown()
             raise EpochUnknown(record=label.record_id, kind=label.kind)

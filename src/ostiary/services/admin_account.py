@@ -16,7 +16,7 @@ from ostiary.protocol.mdm.commands import Command
 from ostiary.protocol.mdm.connect import CommandUuid, encode_command
 from ostiary.protocol.mdm.password_hash import salted_sha512_pbkdf2
 from ostiary.secret import Secret
-from ostiary.services.connect import command_label
+from ostiary.services.rendering import command_label
 from ostiary.services.sealing import seal_for
 
 ACCOUNTS: Final = "AutoSetupAdminAccounts"

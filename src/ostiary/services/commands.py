@@ -25,7 +25,7 @@ from ostiary.domain.escrow_orders import SecretOrder, apply_lock_order, apply_se
 from ostiary.domain.first_commands import STANDARD_PAYLOAD
 from ostiary.domain.operator import apply_cancel
 from ostiary.domain.rehearsal import Rehearsed, rehearsed
-from ostiary.domain.token import SealedValue, TenantId, TokenKind
+from ostiary.domain.token import RecordId, SealedValue, TenantId, TokenKind
 from ostiary.errors import Malformed, OstiaryError, TooLarge
 from ostiary.ports.clock import Clock
 from ostiary.ports.draws import Draws
@@ -48,13 +48,14 @@ from ostiary.protocol.mdm.given_secrets import Lifted, lift
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.protocol.mdm.lights_out import LOM_DEVICE_REQUEST, SwitchedByHand
 from ostiary.protocol.mdm.nature import Kind, nature_of
+from ostiary.protocol.mdm.profile_payloads import forbidden_to_own_devices
 from ostiary.protocol.mdm.written_commands import ERASE_DEVICE, RETURN, require_sound
 from ostiary.secret import Secret
 from ostiary.services.admin_account import AdminAccounts, wants_password
 from ostiary.services.caller import Caller, Scope
-from ostiary.services.connect import command_label
 from ostiary.services.destructive_cap import DestructiveCap
 from ostiary.services.escrow import EscrowDesk, Wish
+from ostiary.services.rendering import command_label
 from ostiary.services.sealing import seal_for
 
 LARGEST_COMMAND: Final = 4 * 1024 * 1024
@@ -99,6 +100,8 @@ class Enqueued:
     uuid: CommandUuid
     request_type: str
     refused: dict[EnrollmentId, OstiaryError | None]
+    pending_pins: frozenset[EnrollmentId] = frozenset()
+    """Those whose lock carries the PIN of an earlier one that was not answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,11 +186,16 @@ class CommandDesk:
             raise SwitchedByHand
         wanted = _counted(order, switched or refused)
         async with self._cap.room_for(caller.tenant, wanted, confirmed):
-            await self._order_all(caller, refused, order, lifted)
+            pending = await self._order_all(caller, refused, order, lifted)
             if None in refused.values():
                 for mac in switched:
                     await self._note_switched(caller, mac, order)
-        return Enqueued(uuid=order.uuid, request_type=request_type, refused=refused)
+        return Enqueued(
+            uuid=order.uuid,
+            request_type=request_type,
+            refused=refused,
+            pending_pins=frozenset(pending),
+        )
 
     async def rehearse(
         self,
@@ -213,7 +221,7 @@ class CommandDesk:
             refused = error
         found: dict[EnrollmentId, Rehearsed] = {}
         for target in dict.fromkeys(targets):
-            ask, rule = self._plan(caller.tenant, target, order, lifted)
+            ask, rule = await self._plan(caller.tenant, target, order, lifted)
             found[target] = (await self._enrollments.decide(ask, rehearsed(rule, order.now))).answer
         return Rehearsal(request_type=order.request_type, refused=refused, targets=found)
 
@@ -246,6 +254,7 @@ class CommandDesk:
             pushes=pushes,
             references=(UNENROLLS,) if unenrolls else _references(lifted.command),
             erase=ErasePlan.of(command),
+            forbidden_payloads=forbidden_to_own_devices(command),
             now=self._clock.now(),
         )
         return order, lifted
@@ -279,17 +288,26 @@ class CommandDesk:
         refused: dict[EnrollmentId, OstiaryError | None],
         order: Order,
         lifted: Lifted,
-    ) -> None:
-        """Order for each, a few at once: ten thousand would fill the queue before storage, and devices be refused."""
+    ) -> set[EnrollmentId]:
+        """Order for each, a few at once: ten thousand would fill the queue before storage, and devices be refused.
+
+        Whose lock carries an earlier one's PIN.
+        """
         waiting = iter(tuple(refused))
+        pending: set[EnrollmentId] = set()
 
         async def work() -> None:
             for target in waiting:
-                refused[target] = await self._order(caller, target, order, lifted)
+                try:
+                    if await self._order(caller, target, order, lifted):
+                        pending.add(target)
+                except OstiaryError as error:
+                    refused[target] = error
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(_ORDERS_AT_ONCE, len(refused))):
                 group.create_task(work())
+        return pending
 
     async def _note_switched(self, caller: Caller, target: EnrollmentId, order: Order) -> None:
         """A line in the audit for a Mac that is switched: by these the cap counts."""
@@ -307,21 +325,18 @@ class CommandDesk:
 
     async def _order(
         self, caller: Caller, target: EnrollmentId, order: Order, lifted: Lifted
-    ) -> OstiaryError | None:
-        try:
-            if order.request_type == ROTATE_FILEVAULT_KEY:
-                await self._rotate(caller, target, order, lifted)
-                return None
-            if wants_password(lifted.command):
-                ask, rule = await self._new_admin(caller.tenant, target, order, lifted)
-            else:
-                ask, rule = self._plan(caller.tenant, target, order, lifted)
-            await self._enrollments.decide(ask, rule)
-        except OstiaryError as error:
-            return error
-        return None
+    ) -> bool:
+        """Queue it for one target; whether it is a lock that carries an earlier one's PIN. Raises what refuses it."""
+        if order.request_type == ROTATE_FILEVAULT_KEY:
+            await self._rotate(caller, target, order, lifted)
+            return False
+        if wants_password(lifted.command):
+            ask, rule = await self._new_admin(caller.tenant, target, order, lifted)
+        else:
+            ask, rule = await self._plan(caller.tenant, target, order, lifted)
+        return (await self._enrollments.decide(ask, rule)).answer.carries_pending
 
-    def _plan(
+    async def _plan(
         self, tenant: TenantId, target: EnrollmentId, order: Order, lifted: Lifted
     ) -> tuple[Ask, _Rule]:
         """What has to be known of a target, and how it is decided."""
@@ -341,8 +356,28 @@ class CommandDesk:
             return ask, lambda seen: apply_order(seen, target, order)
         wanted = self._wanted(tenant, target, order, lifted, kind)
         if kind is TokenKind.LOCK_PIN:
-            return ask, lambda seen: apply_lock_order(seen, target, wanted)
+            pinned = await self._compared(tenant, target, wanted)
+            return ask, lambda seen: apply_lock_order(seen, target, pinned)
         return ask, lambda seen: apply_secret_order(seen, target, wanted)
+
+    async def _compared(
+        self, tenant: TenantId, target: EnrollmentId, wanted: SecretOrder
+    ) -> SecretOrder:
+        """The order, with the pending PIN that a given one equals, told by their keyed digests alone. (4.6, re-issue)"""
+        if not wanted.is_given or wanted.candidate is None:
+            return wanted
+
+        def rule(seen: Snapshot) -> Change[RecordId | None]:
+            before = seen.escrow(TokenKind.LOCK_PIN)
+            return Change(at=wanted.order.now, answer=before.candidate if before else None)
+
+        who = ByName(tenant=tenant, enrollment_id=target)
+        ask = Ask(who=who, escrows=EscrowView.ALWAYS)
+        pending = (await self._enrollments.decide(ask, rule)).answer
+        if pending is None or (record := await self._enrollments.load_record(pending)) is None:
+            return wanted
+        is_same = record.digest == wanted.candidate.digest
+        return replace(wanted, same_as=pending if is_same else None)
 
     async def _new_admin(
         self, tenant: TenantId, target: EnrollmentId, order: Order, lifted: Lifted
@@ -354,7 +389,7 @@ class CommandDesk:
             kind=TokenKind.ADMIN_PASSWORD,
             candidate=admin.password,
         )
-        ask, _ = self._plan(tenant, target, order, lifted)
+        ask, _ = await self._plan(tenant, target, order, lifted)
         return ask, lambda seen: apply_secret_order(seen, target, wanted)
 
     def _wanted(
@@ -378,7 +413,7 @@ class CommandDesk:
             drawn = seal_for(self._sealer, tenant, target, kind, self._draws.password(), order.now)
             return SecretOrder(order=order, kind=kind, candidate=drawn)
         key = PIN if kind is TokenKind.LOCK_PIN else NEW_PASSWORD
-        value = lifted.secrets.get(key)
+        value = given = lifted.secrets.get(key)
         if kind is TokenKind.LOCK_PIN and value is None:
             value = self._draws.pin()
         return SecretOrder(
@@ -387,6 +422,7 @@ class CommandDesk:
             candidate=None
             if value is None
             else seal_for(self._sealer, tenant, target, kind, value, order.now),
+            is_given=given is not None,
             key=key,
             current_key=None if CURRENT_PASSWORD in lifted.secrets else CURRENT_PASSWORD,
         )

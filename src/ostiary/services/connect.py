@@ -6,8 +6,9 @@ from typing import Final
 
 import structlog
 
+from ostiary.domain.alerts import command_waits_for_key
 from ostiary.domain.answer import Declined, Goodbye, HandOut
-from ostiary.domain.command import LiveCommand, Reference
+from ostiary.domain.command import LiveCommand
 from ostiary.domain.command_queue import (
     Report,
     ReportAnswer,
@@ -15,28 +16,32 @@ from ostiary.domain.command_queue import (
     apply_report,
 )
 from ostiary.domain.contest import settling
-from ostiary.domain.decision import Ask, ByCertificate, Change, EscrowView, QueueView
+from ostiary.domain.decision import (
+    Ask,
+    ByCertificate,
+    Change,
+    CommandMove,
+    EscrowView,
+    QueueView,
+    Snapshot,
+)
 from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.last_look import Look, TargetNotLookedAt
 from ostiary.domain.ledger import SealedToken
 from ostiary.domain.pairing import CertificateNotPaired
 from ostiary.domain.policy import Policy
-from ostiary.domain.token import Holder, RecordId, TenantId, TokenKind
+from ostiary.domain.unopened import Unopened
 from ostiary.domain.visitor import DeviceIdentity
-from ostiary.errors import Unavailable
-from ostiary.formats.plist import PlistValue
 from ostiary.ports.clock import Clock
 from ostiary.ports.meter import Meter
-from ostiary.ports.sealer import Sealer, SealLabel
+from ostiary.ports.sealer import EpochUnknown, Sealer
 from ostiary.ports.storage import Enrollments
-from ostiary.protocol.mdm.commands import decode_raw_command, standard_form
-from ostiary.protocol.mdm.connect import CommandUuid, ConnectReport, Status, encode_command
-from ostiary.protocol.mdm.filling import fill
+from ostiary.protocol.mdm.connect import ConnectReport, Status
 from ostiary.protocol.mdm.redaction import render_result
-from ostiary.secret import Secret
 from ostiary.services.adoption import adopt
 from ostiary.services.enrollment import NoPushCertificate
 from ostiary.services.farewell import say_goodbye
+from ostiary.services.rendering import CommandDoesNotOpen, CommandWriter
 from ostiary.services.reply import Farewell, Media, Reply, UserIsNotManaged
 from ostiary.services.secret_reports import SecretReader, Sheet, SheetMemory, read_sheet
 
@@ -44,18 +49,12 @@ log = structlog.get_logger()
 
 MakeProfile = Callable[[Enrollment], Awaitable[bytes]]
 """Mints the enrollment profile with which an erased device comes back."""
-COMMAND_KIND: Final = "command"
-_DATA: Final = frozenset({TokenKind.UNLOCK, TokenKind.BOOTSTRAP})
-
-
-class SecretGone(Unavailable):
-    """The ledger has no record of a secret that a queued command carries."""
-
-    hint = "The database was damaged or restored in part; restore it whole, or cancel the command."
+_PATIENCE: Final = 5
+"""Hand-outs in vain, before a key that is not known here is no matter of seconds any more."""
 
 
 class CommandChannel:
-    """Answers reports. The payload of a command is in clear only here, between the commit and the wire."""
+    """Answers reports: what a device says is booked, and stored, before it is answered."""
 
     def __init__(
         self,
@@ -72,6 +71,7 @@ class CommandChannel:
         self._sheets = SheetMemory()
         self._enrollments = enrollments
         self._sealer = sealer
+        self._writer = CommandWriter(enrollments, sealer)
         self._clock = clock
         self._policy = policy
         self._meter = meter
@@ -117,26 +117,63 @@ class CommandChannel:
         change, profile = await self._decided(ask, report)
         if sheet is not None and change.facts:
             self._sheets.note(identity.fingerprint, sheet)
-        for closed in change.close:
-            self._meter.command_closed(closed.request_type, closed.state)
         if message.command_uuid is not None and not (change.close or change.moves):
             log.info(
                 "report_for_no_live_command",
                 command_uuid=message.command_uuid,
                 status=message.status,
             )
-        match change.answer:
-            case HandOut(command, fills, with_profile):
-                minted = profile if with_profile else None
-                device = Holder(message.channel.device_id)
-                body = await self._render(identity.tenant, device, command, fills, minted)
+        self._count(change)
+        return await self._answered(ask, report, change, profile)
+
+    async def _answered(
+        self, ask: Ask, report: Report, change: Change[ReportAnswer], profile: bytes | None
+    ) -> Reply | Farewell:
+        """What was decided as a reply. A command that cannot be written ends, and the next one goes out instead."""
+        while isinstance(change.answer, HandOut):
+            going = change.answer
+            try:
+                body = await self._writer.write(report.identity, report.message, going, profile)
                 return Reply(Media.COMMAND, body)
+            except EpochUnknown:
+                await self._tell_of_key(ask, going, change)
+                raise
+            except CommandDoesNotOpen as error:
+                unopened = _unopened(change, going.command, error)
+            log.error(
+                "command_does_not_open",
+                command_uuid=unopened.uuid,
+                request_type=going.command.request_type,
+                why=unopened.sentence,
+                record_id=unopened.record_id,
+            )
+            ended = replace(ask, reported=unopened.uuid)
+            change, profile = await self._decided(ended, replace(report, unopened=unopened))
+            self._count(change)
+        match change.answer:
             case Goodbye() as goodbye:
                 return say_goodbye(goodbye)
             case Declined():
                 raise UserIsNotManaged
             case _:
                 return Reply.EMPTY
+
+    async def _tell_of_key(self, ask: Ask, going: HandOut, change: Change[ReportAnswer]) -> None:
+        """A key that stays unknown: the command waits, for it may come from a backup; somebody is told what waits."""
+        if _stored(change, going.command).hand_outs <= _PATIENCE:
+            return
+        log.error("command_waits_for_key", command_uuid=going.command.uuid)
+
+        def told(seen: Snapshot) -> Change[None]:
+            device = seen.device
+            raised = () if device is None else (command_waits_for_key(device, going.command),)
+            return Change(at=change.at, answer=None, alerts=raised)
+
+        await self._enrollments.decide(Ask(who=ask.who), told)
+
+    def _count(self, change: Change[ReportAnswer]) -> None:
+        for closed in change.close:
+            self._meter.command_closed(closed.request_type, closed.state)
 
     def _news(self, identity: DeviceIdentity, message: ConnectReport) -> Sheet | None:
         """The facts that the report tells, if they are not those that were stored last."""
@@ -173,55 +210,25 @@ class CommandChannel:
         except NoPushCertificate as error:
             return None, str(error)
 
-    async def _render(
-        self,
-        tenant: TenantId,
-        device: Holder,
-        command: LiveCommand,
-        fills: tuple[tuple[Reference, RecordId], ...],
-        profile: bytes | None,
-    ) -> bytes:
-        """The command's body, its references filled with the values as they are now. (escrowed-secrets.md 4.0.2 rule 6)
 
-        Each is opened as this device's: a pointer that names another's record gives nothing away. (rule 3)
-        """
-        if not command.payload:
-            body = dict(standard_form(command.request_type))
-        else:
-            written = self._sealer.unseal(command.payload, command_label(tenant, command.uuid))
-            if not fills and profile is None:
-                return written.reveal()
-            body = dict(decode_raw_command(written.reveal()).command.as_mapping())
-        for reference, record_id in fills:
-            label = SealLabel(
-                tenant=tenant, holder=device, kind=reference.kind, record_id=record_id
-            )
-            value = await self._value(command, label)
-            fill(body, reference.key, _written(reference.kind, value))
-        for reference in command.references:
-            if profile is not None and reference.is_minted:
-                fill(body, reference.key, profile)
-        return encode_command(command.uuid, body)
-
-    async def _value(self, command: LiveCommand, label: SealLabel) -> Secret:
-        record = await self._enrollments.load_record(label.record_id)
-        if record is None:
-            raise SecretGone(command_uuid=command.uuid, record_id=label.record_id)
-        return self._sealer.unseal(record.value, label)
+def _stored(change: Change[ReportAnswer], command: LiveCommand) -> CommandMove:
+    """How a hand-out was stored."""
+    return next(move for move in change.moves if move.uuid == command.uuid)
 
 
-def _written(kind: TokenKind, value: Secret) -> PlistValue:
-    """Tokens are data in a command, passwords and codes are text.
-
-    A recovery key may be any bytes: as text it is one that the Mac refuses, and no report is refused for it here.
-    """
-    return value.reveal() if kind in _DATA else value.reveal().decode("utf-8", "replace")
-
-
-def command_label(tenant: TenantId, uuid: CommandUuid) -> SealLabel:
-    """What a queued payload is sealed under: it opens as this command's only."""
-    return SealLabel(
-        tenant=tenant, holder=Holder(uuid), kind=COMMAND_KIND, record_id=RecordId(uuid)
+def _unopened(
+    change: Change[ReportAnswer], command: LiveCommand, error: CommandDoesNotOpen
+) -> Unopened:
+    """What stood in the way of a hand-out, and how it was stored though it did not take place."""
+    stored = _stored(change, command)
+    return Unopened(
+        uuid=command.uuid,
+        sent_at=stored.sent_at or change.at,
+        hand_outs=stored.hand_outs,
+        kind=error.kind,
+        record_id=error.record_id,
+        is_own=error.is_own,
+        is_gone=error.is_gone,
     )
 
 

@@ -21,15 +21,19 @@ from ostiary.domain.escrow_orders import (
     SecretOrder,
     apply_secret_order,
     apply_verify,
-    can_be_verified,
     verify_command,
+)
+from ostiary.domain.escrow_wishes import (
+    CannotBeChanged,
+    UnlockedByNothing,
+    Verb,
+    require_allowed,
 )
 from ostiary.domain.facts import SheetName
 from ostiary.domain.first_commands import DEVICE_INFORMATION, STANDARD_PAYLOAD
 from ostiary.domain.ledger import SealedToken
 from ostiary.domain.operator import require_known
 from ostiary.domain.token import TenantId, TokenKind
-from ostiary.errors import Refused
 from ostiary.ports.clock import Clock
 from ostiary.ports.draws import Draws
 from ostiary.ports.escrow_keys import EscrowKey, EscrowKeys
@@ -44,14 +48,8 @@ from ostiary.protocol.mdm.password_hash import salted_sha512_pbkdf2
 from ostiary.protocol.mdm.passwords import require_admin_password, require_lock_password
 from ostiary.secret import Secret
 from ostiary.services.caller import Caller, Scope
-from ostiary.services.connect import command_label
+from ostiary.services.rendering import command_label
 from ostiary.services.sealing import seal_for
-
-
-class CannotBeChanged(Refused):
-    """No command changes a secret of this kind."""
-
-    hint = "These can be changed: recovery-lock, firmware-password, admin-password, filevault-key, activation-bypass-device."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +64,13 @@ class Wish:
     unlock_with: Secret | None = None
     """The password of a FileVault user, for a Mac whose recovery key we do not hold."""
     reason: str = ""
+
+    @property
+    def verb(self) -> Verb:
+        """What it comes to."""
+        if self.clears:
+            return Verb.CLEAR
+        return Verb.ROTATE if self.value is None else Verb.SET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +124,7 @@ class EscrowDesk:
         """Set or change a secret, or have the device bring another one.
 
         Raises:
-            ScopeMissing, EnrollmentUnknown, NotEnrolled, CannotBeChanged
+            ScopeMissing, EnrollmentUnknown, NotEnrolled, CannotBeChanged, UnlockedByNothing
             UnusablePassword: the value that was given cannot be typed there.
             SetUnderWay, SecretUncertain: one change at a time.
             RecoveryKeyNotHeld: nothing is at hand to rotate a FileVault key with.
@@ -127,6 +132,9 @@ class EscrowDesk:
             Refused: the device cannot do that.
         """
         caller.require(Scope.COMMANDS_SECRET)
+        require_allowed(wish.verb, wish.kind)
+        if wish.unlock_with is not None and wish.kind is not TokenKind.FILEVAULT_KEY:
+            raise UnlockedByNothing(kind=wish.kind.value)
         prepared = await self._prepared(wish, caller)
         request_type = str(prepared.command["RequestType"])
         order = self._order(request_type, uuid or _fresh_uuid(), caller, prepared.command)
@@ -158,11 +166,10 @@ class EscrowDesk:
         """Ask the device whether it holds what we believe.
 
         Raises:
-            ScopeMissing, EnrollmentUnknown, SecretNotHeld, NothingToVerify
+            ScopeMissing, CannotBeVerified, EnrollmentUnknown, SecretNotHeld, NothingToVerify
         """
         caller.require(Scope.COMMANDS_SECRET)
-        if not can_be_verified(kind):
-            raise CannotBeChanged(kind=kind.value)
+        require_allowed(Verb.VERIFY, kind)
         order = self._order(verify_command(kind), _fresh_uuid(), caller)
         ask = _ask(caller.tenant, enrollment_id)
         change = await self._enrollments.decide(
@@ -187,7 +194,7 @@ class EscrowDesk:
             case TokenKind.BYPASS_DEVICE:
                 return _Prepared(command=secret_commands.activation_lock_bypass_code())
             case _:
-                raise CannotBeChanged(kind=wish.kind.value)
+                raise CannotBeChanged(kind=wish.kind.value)  # refused before, by `require_allowed`
 
     def _lock_password(self, wish: Wish, command: Command) -> _Prepared:
         if wish.clears:

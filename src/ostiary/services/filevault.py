@@ -6,9 +6,8 @@ from uuid import uuid4
 from ostiary.domain.decision import Ask, ByName, Change, EscrowView, Snapshot
 from ostiary.domain.enqueueing import Order, Queued, apply_order
 from ostiary.domain.escrow_orders import candidate_record, escrow_key_held
+from ostiary.domain.filevault import require_filevault
 from ostiary.domain.ledger import SealedToken
-from ostiary.domain.platform import machine_of
-from ostiary.domain.suitability import CommandNotForThisPlatform
 from ostiary.domain.token import Holder, TenantId, TokenKind
 from ostiary.ports.clock import Clock
 from ostiary.ports.escrow import Escrows
@@ -19,15 +18,16 @@ from ostiary.protocol.mdm.commands import install_profile
 from ostiary.protocol.mdm.connect import CommandUuid, encode_command
 from ostiary.protocol.mdm.enrollment_profile import EnrollmentUrls
 from ostiary.protocol.mdm.filevault_profile import (
+    ESCROW,
+    FILEVAULT,
     FileVaultOffer,
     FileVaultOptions,
     filevault_profile,
 )
 from ostiary.protocol.mdm.identity import EnrollmentId
-from ostiary.protocol.mdm.platforms import Platform
 from ostiary.secret import Secret
 from ostiary.services.caller import Caller, Scope
-from ostiary.services.connect import command_label
+from ostiary.services.rendering import command_label
 from ostiary.services.sealing import seal_for
 
 
@@ -65,7 +65,9 @@ class FileVaultDesk:
 
         Raises:
             ScopeMissing, EnrollmentUnknown, NotEnrolled
-            CommandNotForThisPlatform: not a Mac.
+            CommandNotForThisPlatform, SystemTooOld: no Mac, or one that knows no escrow.
+            NotByAutomatedEnrollment, NotAwaiting: in Setup Assistant alone, and the Mac is not there.
+            ProfileNotForThisEnrollment: somebody's own Mac, whose disk Apple lets nobody else encrypt.
             FileVaultTextUnusable
         """
         caller.require(Scope.COMMANDS_SECRET)
@@ -87,9 +89,13 @@ class FileVaultDesk:
             escrows=EscrowView.ALWAYS,
             facts=True,
         )
-        await self._enrollments.decide(
-            ask, lambda seen: _queue_with_key(seen, enrollment_id, order, made)
-        )
+
+        def rule(seen: Snapshot) -> Change[Queued]:
+            queued = _queue_with_key(seen, enrollment_id, order, made)
+            require_filevault(queued.answer.enrollment, options, seen.facts)
+            return queued
+
+        await self._enrollments.decide(ask, rule)
         return order.uuid
 
     async def _held_key(self, tenant: TenantId, holder: Holder) -> EscrowKey | None:
@@ -110,6 +116,7 @@ class FileVaultDesk:
         return Order(
             uuid=uuid,
             request_type="InstallProfile",
+            forbidden_payloads=frozenset({FILEVAULT, ESCROW}),
             payload=self._sealer.seal(written, command_label(caller.tenant, uuid)),
             source=caller.name,
             pushes=True,
@@ -124,12 +131,10 @@ class FileVaultDesk:
 def _queue_with_key(
     seen: Snapshot, enrollment_id: EnrollmentId, order: Order, key: SealedToken | None
 ) -> Change[Queued]:
-    """Raises as `apply_order`, and if the device is no Mac."""
+    """Raises as `apply_order`."""
     queued = apply_order(seen, enrollment_id, order)
-    device = queued.answer.enrollment
-    if machine_of(device, seen.facts).platform not in (Platform.MACOS, None):
-        raise CommandNotForThisPlatform("FileVault is a Mac's", enrollment_id=enrollment_id)
     if key is None:
         return queued
+    device = queued.answer.enrollment
     record = candidate_record(device, key, order)
     return escrow_key_held(seen, device, record, order.now).into(queued)

@@ -136,7 +136,7 @@ class IdentityRenewalService:
         done.barrier, tally = await self.barrier(policy)
         await self._tell_of_stop(done.barrier)
         if policy.renew_identities or by_hand:
-            named = await self._named(policy) if due and done.barrier.gate is Gate.UNPROVEN else ()
+            named = await self._named(policy) if due else ()
             for chosen in pick(due, named, done.barrier, tally, policy, now):
                 one = chosen.due
                 uuid = await self._ask(one.sight, one.renewal, is_canary=chosen.is_canary)
@@ -153,7 +153,7 @@ class IdentityRenewalService:
             canaries = await self._renewals.list_canaries(limit=_MOST_CANARIES)
             if policy.renewal_canaries:
                 # Naming others is the way on where canaries fail for reasons of their own.
-                keys = {row.key for row in await self._named_rows(policy)}
+                keys = await self.named_keys(policy)
                 canaries = [
                     one
                     for one in canaries
@@ -293,6 +293,10 @@ class IdentityRenewalService:
             for sight in await self._renewals.look(keys)
             if _may_begin(sight, now)
         )
+
+    async def named_keys(self, policy: Policy) -> frozenset[EnrollmentKey]:
+        """The devices that policy names as canaries, as far as they are known."""
+        return frozenset(row.key for row in await self._named_rows(policy))
 
     async def _named_rows(self, policy: Policy) -> list[Enrollment]:
         rows: list[Enrollment] = []

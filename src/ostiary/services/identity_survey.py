@@ -1,7 +1,7 @@
 """What people see of device identities: which end when, how they were proven, and who renews next. Changes nothing."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -47,6 +47,8 @@ class IdentityStanding:
     """When it is asked, or asked again; None where nobody can tell."""
     life_left: int
     """Percent; below zero once it has ended."""
+    is_named_canary: bool = False
+    """Policy names it: in an outlook it goes before the others that are due."""
 
     @property
     def is_suspicious(self) -> bool:
@@ -108,8 +110,18 @@ class IdentitySurvey:
                 is_all = True
                 break
             place = EndingPlace(not_after=page[-1].not_after, fingerprint=page[-1].fingerprint)
-        told = list({one.sight.enrollment.key: one for one in told}.values())
-        told.sort(key=lambda one: (one.renews_at or now, one.binding.not_after))
+        named = await self._service.named_keys(policy)
+        told = [
+            replace(one, is_named_canary=key in named)
+            for key, one in {one.sight.enrollment.key: one for one in told}.items()
+        ]
+        told.sort(
+            key=lambda one: (
+                not (one.is_named_canary and one.word is RenewalWord.DUE),
+                one.renews_at or now,
+                one.binding.not_after,
+            )
+        )
         return RenewalOutlook(
             barrier=barrier,
             standings=tuple(_with_turns(told[:limit], barrier, policy, now)),
@@ -147,15 +159,9 @@ def _with_turns(
 ) -> list[IdentityStanding]:
     """The due ones get the time of their turn in the wave, by and large."""
     return [
-        IdentityStanding(
-            sight=one.sight,
-            binding=one.binding,
-            word=one.word,
-            renews_at=planned_at(place, barrier, policy, now)
-            if one.word is RenewalWord.DUE
-            else one.renews_at,
-            life_left=one.life_left,
-        )
+        replace(one, renews_at=planned_at(place, barrier, policy, now))
+        if one.word is RenewalWord.DUE
+        else one
         for place, one in enumerate(told)
     ]
 

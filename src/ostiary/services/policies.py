@@ -56,7 +56,8 @@ _NUMBERS: Final[dict[str, range]] = {
 }
 """The policies that are numbers, and what they may be."""
 
-_NAMES: Final = frozenset({"renewal_canaries"})
+RENEWAL_CANARIES: Final = "renewal_canaries"
+_NAMES: Final = frozenset({RENEWAL_CANARIES})
 """The policies that are lists of enrollment ids."""
 MOST_NAMES: Final = 50
 _TEXTS: Final[dict[str, tuple[re.Pattern[str], str]]] = {
@@ -67,7 +68,8 @@ _TEXTS: Final[dict[str, tuple[re.Pattern[str], str]]] = {
     ),
 }
 """The policies that are one word or name, what it may be, and that in words."""
-_NOBODY: Final = "none"
+NOBODY: Final = "none"
+"""What people write for an empty list or name."""
 
 _SPAN: Final = re.compile(r"([0-9]{1,4})([mhd])|([0-9]{1,8})")
 _SECONDS: Final = {"m": 60, "h": 3600, "d": 86400}
@@ -88,7 +90,7 @@ MEANINGS: Final[dict[str, str]] = {
     "renewals_a_day": "How many renewals begin in a day; those within thirty days of their end begin all the same.",
     "renewal_spread": "Over which time the renewals of devices are spread that enrolled together.",
     "renewal_canary_share": "Percent of the due devices that renew first, while the others wait; 0: nobody waits.",
-    "renewal_canaries": "Devices that renew first, instead of a share of those due.",
+    RENEWAL_CANARIES: "Devices that renew first, before each wave of the others, instead of a share of those due.",
     "keep_ended_commands": "How long commands that ended are kept, with their results.",
     "keep_cancelled_commands": "How long cancelled commands are kept, if that is shorter.",
     "most_ended_commands": "How many ended commands are kept for each channel; the newest stay.",
@@ -113,8 +115,8 @@ CHOICES: Final[dict[str, str]] = (
     {name: ", ".join(_CHOICES[name]) if name in _CHOICES else "true, false" for name in MEANINGS}
     | dict.fromkeys(_LEAST, "seconds, or 90m, 24h, 7d")
     | {name: f"{some.start} to {some.stop - 1}" for name, some in _NUMBERS.items()}
-    | dict.fromkeys(_NAMES, f"{_NOBODY}, or enrollment ids with commas between")
-    | {name: f"{_NOBODY}, or {words}" for name, (_, words) in _TEXTS.items()}
+    | dict.fromkeys(_NAMES, f"{NOBODY}, or enrollment ids or serial numbers with commas between")
+    | {name: f"{NOBODY}, or {words}" for name, (_, words) in _TEXTS.items()}
 )
 """What each policy can be set to, for people."""
 
@@ -224,8 +226,8 @@ def _number(name: str, value: object) -> int:
 
 def _names(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.isprintable():
-        raise PolicyValueUnusable(f"{name} is a list of enrollment ids, or {_NOBODY}")
-    names = names_in("" if value == _NOBODY else value)
+        raise PolicyValueUnusable(f"{name} is a list of enrollment ids, or {NOBODY}")
+    names = names_in("" if value == NOBODY else value)
     if len(names) > MOST_NAMES:
         raise PolicyValueUnusable(f"{name} has at most {MOST_NAMES} enrollment ids")
     return ",".join(names)
@@ -233,10 +235,10 @@ def _names(name: str, value: object) -> str:
 
 def _text_value(name: str, value: object) -> str:
     form, words = _TEXTS[name]
-    if value in ("", _NOBODY):
+    if value in ("", NOBODY):
         return ""
     if not isinstance(value, str) or form.fullmatch(value) is None or not value.isprintable():
-        raise PolicyValueUnusable(f"{name} is {_NOBODY}, or {words}")
+        raise PolicyValueUnusable(f"{name} is {NOBODY}, or {words}")
     return value
 
 
@@ -265,7 +267,7 @@ def _text(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case "":
-            return _NOBODY
+            return NOBODY
         case _:
             return str(value)
 

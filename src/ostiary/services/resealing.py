@@ -21,8 +21,8 @@ from ostiary.ports.keyring import RotatingSealer
 from ostiary.ports.resealing import Resealed, SealedIn, SealedRow, SealedSite, SealedValues
 from ostiary.ports.retention import START, Walks
 from ostiary.ports.sealer import SealBroken, SealLabel
-from ostiary.services.connect import COMMAND_KIND
 from ostiary.services.push_certificates import PENDING_KEY_KIND
+from ostiary.services.rendering import COMMAND_KIND
 
 PLACE: Final = "resealing"
 """Under which name the walk remembers where it stands."""

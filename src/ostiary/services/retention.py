@@ -67,6 +67,10 @@ class Round:
     """Whether there is nothing left to do for now."""
 
 
+Walk = Callable[[str, Round], Awaitable[str]]
+"""Looks at the next few from a place on, and tells the place after them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
     """How many records of one kind would go now."""
@@ -117,28 +121,46 @@ class RetentionService:
         self._tell(done)
         return done
 
-    async def sweep(self, *, by_hand: bool = False) -> Round:
-        """One round over everything that may go. A person's round walks through all; else a walk is due twice a day.
+    async def sweep(self) -> Round:
+        """One round over everything that may go; walks through large tables are due twice a day.
 
         Nothing is done for a day after the clock has jumped: by a clock that is wrong, everything is old.
         """
         done = Round()
-        if not (by_hand or await self._clock_trust.is_given()):
+        if not await self._clock_trust.is_given():
             return done
-        for rule in AGE_RULES:
-            await self._drop_aged(rule, done)
-        await self._drop_crowded_alerts(done)
-        walks = (("histories", self._walk_histories), ("channels", self._walk_channels))
-        for name, walk in walks:
-            if by_hand:
-                done.is_done &= await self._walk(name + BY_HAND, walk, done)
-            elif await self._is_due(name):
+        await self._drop_by_age(done)
+        for name, walk in self._walks():
+            if await self._is_due(name):
                 if await self._walk(name, walk, done):
                     await self._retention.save_place(_end_of(name), self._clock.now().isoformat())
                 else:
                     done.is_done = False
         self._tell(done)
         return done
+
+    async def sweep_by_hand(self, *, anew: bool) -> Round:
+        """One round for a person, who asks until it is done: the first one `anew`, the others go on where it stopped.
+
+        One walk follows the other, so that the round in which the last one ends is the last. Whatever the clock says.
+        """
+        done = Round()
+        await self._drop_by_age(done)
+        walks = [(name + BY_HAND, walk) for name, walk in self._walks()]
+        if anew:
+            for name, _ in walks:
+                await self._retention.save_place(name, START)
+        places = [await self._retention.load_place(name) for name, _ in walks]
+        under_way = max((nth for nth, place in enumerate(places) if place != START), default=0)
+        for name, walk in walks[under_way:]:
+            if not await self._walk(name, walk, done):
+                done.is_done = False
+                break
+        self._tell(done)
+        return done
+
+    def _walks(self) -> tuple[tuple[str, Walk], ...]:
+        return ("histories", self._walk_histories), ("channels", self._walk_channels)
 
     async def look_ahead(self) -> tuple[Outlook, ...]:
         """What a sweep would remove now, kind by kind; nothing is."""
@@ -202,6 +224,11 @@ class RetentionService:
         done.is_done = False
         return False
 
+    async def _drop_by_age(self, done: Round) -> None:
+        for rule in AGE_RULES:
+            await self._drop_aged(rule, done)
+        await self._drop_crowded_alerts(done)
+
     async def _drop_aged(self, rule: AgeRule, done: Round) -> None:
         before = rule.before(self._policy(), self._clock.now())
         for _ in range(self._pace.batches):
@@ -231,9 +258,7 @@ class RetentionService:
         since = datetime.fromisoformat(ended) if ended else None
         return since is None or self._clock.now() - since >= self._pace.walk_every
 
-    async def _walk(
-        self, name: str, walk: Callable[[str, Round], Awaitable[str]], done: Round
-    ) -> bool:
+    async def _walk(self, name: str, walk: Walk, done: Round) -> bool:
         """Go on with a walk for a while; whether it came to the end."""
         place = await self._retention.load_place(name)
         for _ in range(self._pace.batches):

@@ -15,19 +15,35 @@ from ostiary.domain.escrow_view import (
     believed_without_pointer,
     chosen,
     is_contested,
+    is_doubtful,
     is_set_aside,
     may_be_in_force,
 )
+from ostiary.domain.escrow_wishes import NAMES
 from ostiary.domain.operator import EnrollmentUnknown
 from ostiary.domain.policy import Policy
-from ostiary.domain.reveal import Believed, Disclosure, SecretMovedOn, apply_reveal
-from ostiary.domain.token import Holder, RecordId, TenantId, TokenKind, TokenRecord
+from ostiary.domain.reveal import (
+    Believed,
+    Disclosure,
+    Replacement,
+    SecretMovedOn,
+    apply_reveal,
+)
+from ostiary.domain.token import (
+    FORM_OF,
+    Form,
+    Holder,
+    RecordId,
+    TenantId,
+    TokenKind,
+    TokenRecord,
+)
 from ostiary.domain.token_standing import standing_of
 from ostiary.errors import Malformed, Missing, OstiaryError, Refused
 from ostiary.ports.clock import Clock
 from ostiary.ports.escrow import Escrows
 from ostiary.ports.reports import Reports
-from ostiary.ports.sealer import Sealer, SealLabel
+from ostiary.ports.sealer import EpochUnknown, SealBroken, Sealer, SealLabel
 from ostiary.ports.storage import Enrollments
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.secret import Secret
@@ -56,8 +72,9 @@ class NotForPeople(Refused):
     """A value of this kind is of no use to a person, and is not shown."""
 
     hint = (
-        "Unlock tokens are used by `ostiary enqueue ENROLLMENT clear-passcode`; bootstrap tokens, push tokens and escrow "
-        "keys by the server alone. `ostiary token history` shows where they stand."
+        "Unlock tokens are used by `ostiary enqueue ENROLLMENT clear-passcode`; bootstrap tokens, push tokens, push "
+        "certificates and escrow keys by the server alone; of the others only a digest or a certificate is kept. "
+        "`ostiary token history` shows where they stand."
     )
 
 
@@ -94,7 +111,16 @@ class Revealed:
     kind: TokenKind
     shown: tuple[Shown, ...]
     is_uncertain: bool
-    rotation_due_at: datetime | None
+    replacement: Replacement
+    restart_awaited_since: datetime | None = None
+    """The device took a change then, and what is in force will be another from its next restart on. (4.5)"""
+    unopened: tuple[int, ...] = ()
+    """Generations that may be in force as well, and do not open: one that is damaged must not hide the others."""
+
+    @property
+    def rotation_due_at(self) -> datetime | None:
+        """When a worker replaces what was shown; None if nothing does that by itself."""
+        return self.replacement.due_at
 
 
 class RevealService:
@@ -130,7 +156,7 @@ class RevealService:
         Raises:
             ScopeMissing, ReasonMissing, ReasonUnusable, NotForPeople: refused, and logged. (ST-04)
             EnrollmentUnknown, NotADevice, NothingHeld, GenerationUnknown
-            SealBroken: the value does not open; nothing was shown.
+            SealBroken: no such value opens; nothing was shown.
             SecretMovedOn: it kept changing meanwhile.
         """
         try:
@@ -157,7 +183,12 @@ class RevealService:
     def _require_allowed(self, kind: TokenKind, caller: Caller, reason: str) -> None:
         caller.require(Scope.SECRETS_REVEAL)
         if kind not in FOR_PEOPLE:
-            raise NotForPeople(kind=kind.value)
+            what = (
+                "is of no use to a person" if FORM_OF[kind] is Form.SEALED else "is not kept here"
+            )
+            raise NotForPeople(
+                f"the value of the {NAMES[kind]} {what}, and is not shown", kind=kind.value
+            )
         if not reason.strip():
             raise ReasonMissing
         if len(reason) > LONGEST_REASON or not reason.isprintable():
@@ -196,7 +227,9 @@ class RevealService:
         found = _in_force(known, escrow, device)
         wanted = found if generation is None else (_by_number(known, generation),)
         if not wanted:
-            raise NothingHeld
+            raise NothingHeld(
+                f"no {NAMES[kind]} is held that could be in force", enrollment_id=enrollment_id
+            )
         in_force = escrow.current if escrow is not None else next(iter(found), None)
         asking = _Asking(
             tenant=caller.tenant,
@@ -206,7 +239,7 @@ class RevealService:
             candidates=found if escrow is None else (*found, escrow.candidate),
             now=now,
         )
-        shown = [await self._opened(one, asking) for one in wanted]
+        shown, unopened = await self._those_that_open(wanted, asking)
         numbers = ", ".join(str(one.generation) for one in shown)
         audit = AuditEntry(
             tenant=caller.tenant,
@@ -218,14 +251,16 @@ class RevealService:
         asked = Disclosure(
             enrollment_id=enrollment_id,
             kind=kind,
-            record_ids=wanted,
+            record_ids=tuple(one for one in wanted if one not in unopened),
             believed=Believed(relationship=device.key, pointed=chosen(escrow))
             if generation is None
             else None,
             rotate_after=self._policy().rotate_after_reveal,
         )
         ask = Ask(
-            who=ByName(tenant=caller.tenant, enrollment_id=enrollment_id), escrows=EscrowView.ALWAYS
+            who=ByName(tenant=caller.tenant, enrollment_id=enrollment_id),
+            escrows=EscrowView.ALWAYS,
+            facts=True,
         )
         change = await self._enrollments.decide(
             ask, lambda seen: apply_reveal(seen, asked, audit, now)
@@ -237,7 +272,9 @@ class RevealService:
             is_uncertain=_is_uncertain(escrow, wanted)
             if generation is None
             else _is_doubtful(shown),
-            rotation_due_at=change.answer,
+            replacement=change.answer,
+            restart_awaited_since=_restart_awaited_since(escrow) if generation is None else None,
+            unopened=tuple(one.generation for one in known if one.id in unopened),
         )
 
     async def _device(self, tenant: TenantId, enrollment_id: EnrollmentId) -> Enrollment:
@@ -246,6 +283,23 @@ class RevealService:
         if row is None:
             raise EnrollmentUnknown(enrollment_id=enrollment_id)
         return row
+
+    async def _those_that_open(
+        self, wanted: Sequence[RecordId], asking: "_Asking"
+    ) -> tuple[list[Shown], frozenset[RecordId]]:
+        """What can be shown of these, and what is damaged. Raises SealBroken if nothing can."""
+        shown: list[Shown] = []
+        broken: dict[RecordId, SealBroken] = {}
+        for record_id in wanted:
+            try:
+                shown.append(await self._opened(record_id, asking))
+            except EpochUnknown:
+                raise
+            except SealBroken as error:
+                broken[record_id] = error
+        if broken and not shown:
+            raise next(iter(broken.values()))
+        return shown, frozenset(broken)
 
     async def _opened(self, record_id: RecordId, asking: "_Asking") -> Shown:
         """The value, opened as this device's of this kind: a pointer to another's gives nothing away. (4.0.2 rule 3)"""
@@ -297,11 +351,17 @@ def _in_force(
     return () if newest is None else (newest.id,)
 
 
+def _restart_awaited_since(escrow: Escrow | None) -> datetime | None:
+    """Only where the device said that it took the change; one that may have taken it unheard leaves a doubt."""
+    if escrow is None or escrow.state is not EscrowState.PENDING_RESTART or escrow.trouble:
+        return None
+    return escrow.since
+
+
 def _is_uncertain(escrow: Escrow | None, wanted: Sequence[RecordId]) -> bool:
-    if escrow is None:
+    if escrow is None or _restart_awaited_since(escrow) is not None:
         return False
-    doubtful = (EscrowState.IN_FLIGHT, EscrowState.UNCERTAIN)
-    return len(wanted) > 1 or escrow.state in doubtful
+    return len(wanted) > 1 or is_doubtful(escrow)
 
 
 def _is_doubtful(shown: Sequence[Shown]) -> bool:

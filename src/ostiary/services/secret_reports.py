@@ -17,7 +17,7 @@ from ostiary.formats.cms_envelope_reader import read_envelope
 from ostiary.ports.clock import Clock
 from ostiary.ports.escrow import Escrows
 from ostiary.ports.escrow_keys import EscrowKeys
-from ostiary.ports.sealer import Sealer, SealLabel
+from ostiary.ports.sealer import EpochUnknown, SealBroken, Sealer, SealLabel
 from ostiary.protocol.mdm import secret_answers
 from ostiary.protocol.mdm.connect import ConnectReport, Status
 from ostiary.protocol.mdm.device_information import decode_hardware
@@ -94,7 +94,11 @@ class SecretReader:
         return replace(token, looks_odd=True, same_as=same)
 
     async def _open(self, tenant: TenantId, holder: Holder, message: bytes) -> RecoveryKey | None:
-        """The recovery key, by whichever of the device's escrow keys opens it, older ones too. (FV-10)"""
+        """The recovery key, by whichever of the device's escrow keys opens it, older ones too. (FV-10)
+
+        Raises:
+            EpochUnknown: the device reports it again.
+        """
         try:
             envelope = read_envelope(message)
         except OstiaryError as error:
@@ -106,7 +110,14 @@ class SecretReader:
             tenant, holder, TokenKind.FILEVAULT_ESCROW_KEY
         ):
             label = SealLabel(tenant=tenant, holder=holder, kind=record.kind, record_id=record.id)
-            bundle = self._sealer.unseal(record.value, label)
+            try:
+                bundle = self._sealer.unseal(record.value, label)
+            except EpochUnknown:
+                raise
+            except SealBroken:
+                # A key of ours that is damaged must not keep the device's report, and all behind it, out for ever.
+                log.error("filevault_escrow_key_does_not_open", record_id=record.id)
+                continue
             try:
                 opened = await self._keys.open(bundle, envelope)
                 key = read_recovery_key(opened.reveal())

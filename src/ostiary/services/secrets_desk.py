@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from ostiary.domain.bootstrap_facts import read_bootstrap_facts
-from ostiary.domain.bootstrap_health import BootstrapHealth, examine_bootstrap, is_worth_listing
+from ostiary.domain.bootstrap_health import (
+    BootstrapHealth,
+    examine_bootstrap,
+    is_worth_listing,
+    own_record,
+)
 from ostiary.domain.enrollment import Enrollment, EnrollmentKey, Standing
 from ostiary.domain.erasure import Erasure
 from ostiary.domain.escrow_view import SecretView, is_shown, view_secrets
@@ -152,17 +157,11 @@ class SecretsDesk:
         ]
 
     async def _own(self, row: Enrollment, newest: TokenRecord | None) -> TokenRecord | None:
-        """The record that this relationship holds, or held last; the newest may be of somebody who contests it."""
+        """What `own_record` says, without reading a history where the newest tells already."""
         held = row.bootstrap.record_id if row.bootstrap is not None else None
         if newest is None or newest.id == held or (held is None and newest.relationship == row.key):
             return newest
-        history = await self._reports.token_history(row.tenant, Holder(row.id))
-        own = [
-            one
-            for one in history
-            if one.kind is TokenKind.BOOTSTRAP and one.relationship == row.key
-        ]
-        return max(own, key=lambda one: (one.id == held, one.generation), default=None)
+        return own_record(row, await self._reports.token_history(row.tenant, Holder(row.id)))
 
 
 def _is_listed(row: Enrollment) -> bool:

@@ -7,6 +7,7 @@ from typing import Final
 
 from ostiary.ports.clock import Clock
 from ostiary.ports.escrow import Escrows
+from ostiary.ports.fleet_secrets import FleetSecrets
 from ostiary.ports.renewals import Renewals
 from ostiary.ports.reports import Reports
 from ostiary.ports.resealing import SealedValues
@@ -42,6 +43,7 @@ class Storage:
     epochs: KeyEpochs
     policies: Policies
     reports: Reports
+    fleet_secrets: FleetSecrets
     retention: Retention
     renewals: Renewals
     sealed_values: SealedValues
@@ -77,6 +79,7 @@ def open_storage(
         epochs=opened.epochs,
         policies=opened.policies,
         reports=opened.reports,
+        fleet_secrets=opened.fleet_secrets,
         retention=opened.retention,
         renewals=opened.renewals,
         sealed_values=opened.sealed_values,

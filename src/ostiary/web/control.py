@@ -25,7 +25,7 @@ from ostiary.domain.token import (
     TokenKind,
     TokenState,
 )
-from ostiary.errors import Malformed, Missing
+from ostiary.errors import Malformed, Missing, OstiaryError
 from ostiary.ports.clock import Clock
 from ostiary.ports.reports import Reports
 from ostiary.protocol.mdm.checkin import Topic
@@ -34,15 +34,22 @@ from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.secret import Secret
 from ostiary.services.api_tokens import ApiTokenNameTaken, ApiTokenService
 from ostiary.services.caller import Caller, Scope
+from ostiary.services.canaries import canaries_known
 from ostiary.services.commands import CommandDesk
 from ostiary.services.devices import DeviceDesk
 from ostiary.services.erasures import find_erasure
-from ostiary.services.finding import find_enrollments
+from ostiary.services.finding import find_enrollments, find_ids
 from ostiary.services.health import HealthService
 from ostiary.services.identity_renewal import IdentityRenewalService
 from ostiary.services.identity_survey import IdentitySurvey
 from ostiary.services.invitations import InvitationService
-from ostiary.services.policies import CHOICES, MEANINGS, PolicyBook, policy_values
+from ostiary.services.policies import (
+    CHOICES,
+    MEANINGS,
+    RENEWAL_CANARIES,
+    PolicyBook,
+    policy_values,
+)
 from ostiary.services.push import PushService
 from ostiary.services.push_certificates import PushCertificateService
 from ostiary.services.retention import RetentionService
@@ -113,6 +120,7 @@ class Control:
             policies=services.policies,
             budget=services.budget,
             caller=self._caller,
+            meant=self._meant,
         )
 
     def routes(self) -> list[Route]:
@@ -213,7 +221,7 @@ class Control:
         fingerprint = optional_text(ask, "fingerprint")
         row = await self._services.devices.accept_certificate(
             self._services.tenant,
-            EnrollmentId(text(ask, "id")),
+            await self._meant(text(ask, "id")),
             _fingerprint(fingerprint) if fingerprint else None,
             actor=actor_of(request),
             reason=optional_text(ask, "reason") or "",
@@ -224,7 +232,7 @@ class Control:
         ask = await read_ask(request, self._services.budget)
         row = await self._services.devices.keep_certificate(
             self._services.tenant,
-            EnrollmentId(text(ask, "id")),
+            await self._meant(text(ask, "id")),
             actor=actor_of(request),
             reason=optional_text(ask, "reason") or "",
         )
@@ -234,7 +242,7 @@ class Control:
         ask = await read_ask(request, self._services.budget)
         row = await self._services.devices.release(
             self._services.tenant,
-            EnrollmentId(text(ask, "id")),
+            await self._meant(text(ask, "id")),
             actor=actor_of(request),
             reason=optional_text(ask, "reason") or "",
         )
@@ -265,23 +273,25 @@ class Control:
         return _page([lines.command_line(line) for line in found], None)
 
     async def _known(self, name: str | None) -> EnrollmentId | None:
-        """The id that a filter names, None for none. Raises EnrollmentUnknown."""
-        if not name:
-            return None
-        enrollment_id, reports = EnrollmentId(name), self._services.reports
-        if not await reports.find_enrollments(self._services.tenant, enrollment_id):
-            raise EnrollmentUnknown(enrollment_id=enrollment_id)
-        return enrollment_id
+        """The id that a filter names, None for none. Raises EnrollmentUnknown, SerialAmbiguous."""
+        return await self._meant(name) if name else None
+
+    async def _meant(self, name: str) -> EnrollmentId:
+        """Whom an id or a serial number means. Raises EnrollmentUnknown, SerialAmbiguous."""
+        row, *_ = await find_enrollments(self._services.reports, self._services.tenant, name)
+        return row.id
 
     async def enqueue(self, request: Request) -> Response:
         ask = await read_ask(request, self._services.budget)
         policy = self._services.policies.current()
-        return JSONResponse(await queue(ask, self._services.desk, policy, self._caller(request)))
+        meant = await find_ids(self._services.reports, self._services.tenant, texts(ask, "ids"))
+        done = await queue(ask, meant, self._services.desk, policy, self._caller(request))
+        return JSONResponse(done)
 
     async def cancel(self, request: Request) -> Response:
         ask = await read_ask(request, self._services.budget)
         closed = await self._services.desk.cancel(
-            EnrollmentId(text(ask, "id")),
+            await self._meant(text(ask, "id")),
             CommandUuid(text(ask, "uuid")),
             self._caller(request),
             optional_text(ask, "reason") or "",
@@ -290,12 +300,17 @@ class Control:
 
     async def push(self, request: Request) -> Response:
         ask = await read_ask(request, self._services.budget)
-        ids = [EnrollmentId(one) for one in texts(ask, "ids")]
-        results = await self._services.pushes.push_now(self._services.tenant, ids)
+        names, tenant = texts(ask, "ids"), self._services.tenant
+        meant = await find_ids(self._services.reports, tenant, names)
+        unmeant = {one: why for one, why in meant.items() if isinstance(why, OstiaryError)}
+        ids = [
+            EnrollmentId(one) if one in unmeant else EnrollmentId(str(meant[one])) for one in names
+        ]
+        results = await self._services.pushes.push_now(tenant, ids)
         return JSONResponse(
             [
                 {"id": result.enrollment_id, "apns_id": result.apns_id}
-                | lines.refusal(result.error)
+                | lines.refusal(unmeant.get(result.enrollment_id, result.error))
                 for result in results
             ]
         )
@@ -316,7 +331,12 @@ class Control:
 
     async def token_history(self, request: Request) -> Response:
         holder = parameter(request, "id")
-        records = await self._services.reports.token_history(self._services.tenant, Holder(holder))
+        reports, tenant = self._services.reports, self._services.tenant
+        records = await reports.token_history(tenant, Holder(holder))
+        if not records:
+            meant = (await find_ids(reports, tenant, [holder]))[holder]
+            if not isinstance(meant, OstiaryError):
+                records = await reports.token_history(tenant, Holder(meant))
         if not records:
             raise EnrollmentUnknown("no token of this holder is known", holder=holder)
         now = self._services.clock.now()
@@ -367,10 +387,10 @@ class Control:
 
     async def policy_set(self, request: Request) -> Response:
         ask = await read_ask(request, self._services.budget)
-        name = text(ask, "name")
-        policy = await self._services.policies.change(
-            name, text(ask, "value"), actor=actor_of(request)
-        )
+        name, value = text(ask, "name"), text(ask, "value")
+        if name == RENEWAL_CANARIES:
+            value = await canaries_known(self._services.reports, self._services.tenant, value)
+        policy = await self._services.policies.change(name, value, actor=actor_of(request))
         return JSONResponse({"name": name, "value": policy_values(policy)[name]})
 
     async def retention_outlook(self, _request: Request) -> Response:
@@ -379,10 +399,11 @@ class Control:
         told = await self._services.retention.look_ahead()
         return _page([lines.outlook_line(outlook, values) for outlook in told], None)
 
-    async def retention_sweep(self, _request: Request) -> Response:
+    async def retention_sweep(self, request: Request) -> Response:
         """One round; whoever wants all asks until it is done."""
+        asked = await read_ask(request, self._services.budget)
         await self._services.policies.refresh()
-        done = await self._services.retention.sweep(by_hand=True)
+        done = await self._services.retention.sweep_by_hand(anew=bool(asked.get("anew")))
         return JSONResponse({"dropped": dict(done.dropped), "is_done": done.is_done})
 
     async def push_certificates(self, _request: Request) -> Response:

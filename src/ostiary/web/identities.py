@@ -1,6 +1,6 @@
 """The routes behind `ostiary identity`: which certificates end, who renews next, and asking for it."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -34,6 +34,8 @@ class IdentityRoutes:
     policies: PolicyBook
     budget: BodyBudget
     caller: Callable[[Request], Caller]
+    meant: Callable[[str], Awaitable[EnrollmentId]]
+    """Whom an id or a serial number means."""
 
     def routes(self) -> list[Route]:
         return [
@@ -79,7 +81,7 @@ class IdentityRoutes:
         ask = await read_ask(request, self.budget)
         if not (ids := texts(ask, "ids")):
             raise NobodyNamed
-        results = [await self._renew(EnrollmentId(one), self.caller(request)) for one in ids]
+        results = [await self._renew(one, self.caller(request)) for one in ids]
         return JSONResponse({"results": results})
 
     async def renew_due(self, request: Request) -> Response:
@@ -91,8 +93,10 @@ class IdentityRoutes:
             {"asked": done.asked, "gate": done.barrier.gate.value, "why": done.barrier.why}
         )
 
-    async def _renew(self, enrollment_id: EnrollmentId, caller: Caller) -> dict[str, Any]:
+    async def _renew(self, name: str, caller: Caller) -> dict[str, Any]:
+        enrollment_id = name
         try:
+            enrollment_id = await self.meant(name)
             uuid = await self.renewals.renew(enrollment_id, caller)
         except OstiaryError as error:
             return {"id": enrollment_id, "uuid": None} | lines.refusal(error)
@@ -116,7 +120,7 @@ def identity_line(one: IdentityStanding) -> lines.Line:
         "life_left": one.life_left,
         "renewal": one.word.value,
         "renews_at": lines.moment(one.renews_at),
-        "canary": known is not None and known.is_canary,
+        "canary": one.is_named_canary or (known is not None and known.is_canary),
         "attempts": known.attempts if known is not None else 0,
         "asked": lines.moment(known.asked_at if known is not None else None),
         "command": known.command_uuid if known is not None else None,

@@ -1,8 +1,10 @@
 """What `ostiary enqueue` asks over the control socket: a command for some devices, queued or only tried."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from ostiary.domain.policy import Policy
+from ostiary.errors import OstiaryError
 from ostiary.protocol.mdm.commands import Command
 from ostiary.protocol.mdm.connect import CommandUuid
 from ostiary.protocol.mdm.identity import EnrollmentId
@@ -16,18 +18,28 @@ from ostiary.web.typed_commands import build_command
 _ACCOUNT: Final = "account-configuration"
 
 
-async def queue(ask: Fields, desk: CommandDesk, policy: Policy, caller: Caller) -> dict[str, Any]:
+Meant = Mapping[str, EnrollmentId | OstiaryError]
+"""Whom each name that was given means, or why that cannot be said."""
+
+
+async def queue(
+    ask: Fields, meant: Meant, desk: CommandDesk, policy: Policy, caller: Caller
+) -> dict[str, Any]:
     """Queue the command, or with `dry_run` say what would become of it; the results by target, in the order asked.
 
     Raises:
         Malformed, TooManyDestructive, and what else refuses a request as a whole: nothing was queued.
     """
-    ids = [EnrollmentId(one) for one in texts(ask, "ids")]
+    ids = [_target(meant[one], one) for one in texts(ask, "ids")]
+    # A name that means nobody is counted as a target, and refused like one that is not known.
+    unmeant = {
+        EnrollmentId(name): one for name, one in meant.items() if isinstance(one, OstiaryError)
+    }
     confirmed = number(ask, "confirm") if ask.get("confirm") is not None else None
     command, uuid = _command(ask, policy)
     if flag(ask, "dry_run"):
         tried = await desk.rehearse(ids, command, caller, uuid=uuid, confirmed=confirmed)
-        return _rehearsed(tried)
+        return _rehearsed(tried, unmeant)
     enqueued = await desk.enqueue(
         ids,
         command,
@@ -36,7 +48,11 @@ async def queue(ask: Fields, desk: CommandDesk, policy: Policy, caller: Caller) 
         uuid=uuid,
         confirmed=confirmed,
     )
-    return _enqueued(enqueued)
+    return _enqueued(enqueued, unmeant)
+
+
+def _target(meant: EnrollmentId | OstiaryError, name: str) -> EnrollmentId:
+    return EnrollmentId(name) if isinstance(meant, OstiaryError) else meant
 
 
 def _command(ask: Fields, policy: Policy) -> tuple[Command, CommandUuid | None]:
@@ -46,23 +62,28 @@ def _command(ask: Fields, policy: Policy) -> tuple[Command, CommandUuid | None]:
     return (account_of(policy) if name == _ACCOUNT else build_command(name, ask)), None
 
 
-def _enqueued(enqueued: Enqueued) -> dict[str, Any]:
+def _enqueued(enqueued: Enqueued, unmeant: Mapping[EnrollmentId, OstiaryError]) -> dict[str, Any]:
     return {
         "uuid": enqueued.uuid,
         "request_type": enqueued.request_type,
         "results": [
-            {"id": enrollment_id} | lines.refusal(error)
+            {
+                "id": enrollment_id,
+                "carries_pending_pin": enrollment_id in enqueued.pending_pins,
+            }
+            | lines.refusal(unmeant.get(enrollment_id, error))
             for enrollment_id, error in enqueued.refused.items()
         ],
     }
 
 
-def _rehearsed(tried: Rehearsal) -> dict[str, Any]:
+def _rehearsed(tried: Rehearsal, unmeant: Mapping[EnrollmentId, OstiaryError]) -> dict[str, Any]:
     return {
         "request_type": tried.request_type,
         "whole": lines.refusal(tried.refused),
         "results": [
             lines.rehearsed_line(enrollment_id, target, allowed=tried.refused is None)
+            | (lines.refusal(unmeant[enrollment_id]) if enrollment_id in unmeant else {})
             for enrollment_id, target in tried.targets.items()
         ],
     }

@@ -15,6 +15,11 @@ from ostiary.web.lines import Line, moment, token_line
 _SEVERITIES = {Severity.OK: "fine", Severity.WARNING: "warning", Severity.CRITICAL: "critical"}
 
 
+def severity_word(severity: Severity) -> str:
+    """How bad it is, for people."""
+    return _SEVERITIES[severity]
+
+
 def bootstrap_line(examined: Examined) -> Line:
     """The health of one bootstrap token."""
     device, health = examined.device, examined.health
@@ -27,7 +32,7 @@ def bootstrap_line(examined: Examined) -> Line:
         "enrollment": device.state.value,
         "last_seen": moment(device.last_seen_at),
         "health": health.word.value,
-        "severity": _SEVERITIES[health.severity],
+        "severity": severity_word(health.severity),
         "means": health.sentence,
         "todo": health.todo,
         "causes": list(health.causes),
@@ -84,6 +89,8 @@ def revealed_line(revealed: Revealed) -> Line:
         "sentence": _sentence(revealed),
         "rotation_due": moment(revealed.rotation_due_at),
         "rotates": revealed.kind in ROTATED,
+        "not_rotated_yet": revealed.replacement.open_why,
+        "never_rotated": revealed.replacement.never_why,
         "values": [_shown(one) for one in revealed.shown],
     }
 
@@ -112,6 +119,25 @@ def _written(secret: Secret) -> tuple[str, str]:
 
 
 def _sentence(revealed: Revealed) -> str:
+    parts = (_restart(revealed), _doubt(revealed), _damage(revealed))
+    return " ".join(part for part in parts if part)
+
+
+def _restart(revealed: Revealed) -> str:
+    """Which is in force now, and which after the restart. (4.5)"""
+    if (since := revealed.restart_awaited_since) is None:
+        return ""
+    by_role = {one.role: one.generation for one in revealed.shown}
+    now, then = by_role.get("current"), by_role.get("candidate")
+    at = f"It said so at {since:%Y-%m-%d %H:%M} UTC; if it has restarted since, the change is in force."
+    if now is not None and then is not None:
+        return f"Generation {now} is in force now; the device took generation {then} and uses it from its next restart on. {at}"
+    if then is not None:
+        return f"The device took it and uses it from its next restart on; it is not in force before. {at}"
+    return f"It is in force now; the device took its removal and is without it from its next restart on. {at}"
+
+
+def _doubt(revealed: Revealed) -> str:
     if not revealed.is_uncertain:
         return ""
     if any(one.role == CONTESTED for one in revealed.shown):
@@ -119,6 +145,16 @@ def _sentence(revealed: Revealed) -> str:
     if len(revealed.shown) == 1:
         return "Whether the device holds this value is not certain: no answer came, or it said otherwise."
     return "Nobody can say which of these the device holds: try the first, which was in force before, then the second."
+
+
+def _damage(revealed: Revealed) -> str:
+    if not revealed.unopened:
+        return ""
+    numbers = ", ".join(str(one) for one in revealed.unopened)
+    return (
+        f"May be in force as well, and does not open: generation {numbers}. It is damaged in the database; if none of the "
+        "others works, look for it in a backup."
+    )
 
 
 def _at_the_mac(health: BootstrapHealth) -> list[Line]:

@@ -196,8 +196,9 @@ def test_an_erased_mac_waits_as_a_new_one_does() -> None:
     found = examine(mac(), retired("the device was erased"))
     assert found.word is BootstrapWord.WAITING
     assert "erased" in found.causes[0]
-    setup = examine(mac(awaiting=True), retired("the device enrolled again"))
-    assert setup.word is BootstrapWord.WAITING
+    for since in ({"awaiting": True}, {"came_erased": True}):
+        setup = examine(mac(**since), retired("the device enrolled again"))
+        assert setup.word is BootstrapWord.WAITING
 
 
 def test_a_token_that_the_mac_took_back_is_told_apart() -> None:

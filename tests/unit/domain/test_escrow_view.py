@@ -18,8 +18,10 @@ from ostiary.domain.enrollment import Enrollment, State
 from ostiary.domain.escrow import Escrow, EscrowState
 from ostiary.domain.escrow_view import SecretView, chosen, view_secrets
 from ostiary.domain.facts import FactSheet
+from ostiary.domain.rotation import ROTATES
 from ostiary.domain.token import TokenKind, TokenRecord, TokenState
 from ostiary.protocol.mdm.checkin import DeviceFacts
+from ostiary.protocol.mdm.identity import EnrollmentType
 
 LATER = after(days=2)
 LOCK = TokenKind.RECOVERY_LOCK
@@ -220,3 +222,61 @@ def test_of_a_device_that_left_a_value_can_be_seen_and_nothing_else_be_done() ->
     held = escrow(1, current=record_id(1), due_at=after(hours=2))
     shown = view(held, records=(value(1),), row=mac(state=State.OUT))[LOCK]
     assert (shown.can, shown.rotation_due_at) == (("reveal",), None)
+
+
+@pytest.mark.parametrize("kind", ROTATES)
+def test_what_a_device_may_not_be_asked_is_neither_offered_nor_announced(kind: TokenKind) -> None:
+    """4.3 to 4.8: under User Enrollment no command replaces or verifies any of them."""
+    seen = value(1, kind, disclosed_at=after(hours=1))
+    held = escrow(1, kind, current=record_id(1), due_at=after(hours=2))
+    theirs = mac(type=EnrollmentType.USER_ENROLLMENT_DEVICE)
+    shown = view(held, records=(seen,), row=theirs)[kind]
+    assert (shown.can, shown.rotation_due_at) == (("reveal",), None)
+    (note,) = [one for one in shown.notes if "no command can replace it here" in one]
+    assert "User Enrollment" in note
+
+
+def test_a_mac_with_apple_silicon_is_offered_no_rotation_of_a_firmware_password() -> None:
+    """4.5: it knows none; what it had as another machine stays visible."""
+    kind = TokenKind.FIRMWARE_PASSWORD
+    shown = view(escrow(1, kind, current=record_id(1)), records=(value(1, kind),))[kind]
+    assert shown.can == ("reveal",)
+    intel = mac(facts=DeviceFacts(os_version="14.5", product_name="MacBookPro15,1"))
+    offered = view(escrow(1, kind, current=record_id(1)), records=(value(1, kind),), row=intel)
+    assert offered[kind].can == ("reveal", "rotate", "verify")
+
+
+def test_a_mac_that_waits_in_setup_assistant_is_offered_what_it_can_do_later() -> None:
+    """4.4 field fact (a): not the time is not never."""
+    held = escrow(1, current=record_id(1), due_at=after(hours=2))
+    shown = view(held, records=(value(1),), row=mac(awaiting=True))[LOCK]
+    assert "rotate" in shown.can
+    assert shown.rotation_due_at == after(hours=2)
+
+
+@pytest.mark.case("FW-02")
+def test_before_the_restart_it_is_said_which_one_is_in_force() -> None:
+    """4.5, for a change, a first password, a removal, and where it is not sure that it was taken."""
+    kind, records = TokenKind.FIRMWARE_PASSWORD, (record_id(1), record_id(2))
+    state: dict[str, Any] = {"state": EscrowState.PENDING_RESTART}
+    said = {
+        "until then the old one": {"current": records[0], "candidate": records[1]},
+        "none that is known here": {"candidate": records[1]},
+        "took the removal": {"current": records[0]},
+        "may have taken": {"current": records[0], "candidate": records[1], "trouble": "refused"},
+    }
+    for words, pointers in said.items():
+        waiting = escrow(1, kind, **state, **pointers)
+        shown = view(waiting, records=(value(1, kind), value(2, kind)))[kind]
+        assert words in shown.standing.consequence
+
+
+@pytest.mark.parametrize("state", [EscrowState.CANDIDATE, EscrowState.IN_FLIGHT])
+def test_of_a_secret_that_devices_make_no_value_is_said_to_wait(state: EscrowState) -> None:
+    """4.3, 4.9: a Mac makes its key when it is told to; a bypass code is only asked for, and stays as it is. (AL-01)"""
+    for kind, word in ((DISK, "make another key"), (TokenKind.BYPASS_DEVICE, "changes none")):
+        asked = escrow(1, kind, state=state, current=record_id(1))
+        shown = view(asked, records=(value(1, kind),))[kind]
+        assert word in shown.standing.consequence
+        assert "value" not in shown.standing.consequence
+        assert shown.is_uncertain is (kind is DISK and state is EscrowState.IN_FLIGHT)

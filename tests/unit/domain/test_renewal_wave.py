@@ -145,3 +145,26 @@ def test_a_round_asks_no_more_than_the_server_can_push() -> None:
 def test_the_turn_of_a_device_is_told_where_it_can_be_known() -> None:
     assert planned_at(500, OPEN, POLICY, NOW) == NOW + timedelta(hours=12)
     assert planned_at(0, Barrier(gate=Gate.STOPPED), POLICY, NOW) is None
+
+
+def test_a_named_canary_that_is_due_goes_before_the_wave_and_the_others_wait_for_it() -> None:
+    """Also where others have shown that it works: each wave begins with whoever is named."""
+    queue = many(4)
+    named = (queue[2], due(77))
+    for open_to in (Gate.OPEN, Gate.WAITING):
+        picks = pick(queue, named, Barrier(gate=open_to), NOTHING, POLICY, NOW)
+        assert [(one.due, one.is_canary) for one in picks] == [(queue[2], True)]
+    rest = [one for one in queue if one is not queue[2]]
+    picks = pick(rest, (due(77),), OPEN, NOTHING, POLICY, NOW)
+    assert [one.due for one in picks] == rest
+    assert not any(one.is_canary for one in picks)
+
+
+def test_named_canaries_alone_are_asked_and_nobody_with_them() -> None:
+    """Whoever is not due is asked where others wait for the proof, and nobody does."""
+    alone = due(1)
+    for barrier in (OPEN, Barrier(gate=Gate.UNPROVEN), Barrier(gate=Gate.WAITING)):
+        picks = pick([alone], (alone, due(77)), barrier, NOTHING, POLICY, NOW)
+        assert [(one.due, one.is_canary) for one in picks] == [(alone, True)]
+    stopped = Barrier(gate=Gate.STOPPED)
+    assert pick([alone], (alone,), stopped, NOTHING, POLICY, NOW) == ()

@@ -72,6 +72,8 @@ def require(one: Enrollment, request_type: str, *sheets: FactSheet) -> None:
     require_suitable(one, one, request_type, sheets)
 
 
+ALLOWED_ON_OWN_DEVICES = {"SecurityInfo", "DeviceLock"}
+"""Of the table, what User Enrollment allows at all; a lock not on macOS."""
 MAC_ONLY = (
     "RotateFileVaultKey",
     "SetRecoveryLock",
@@ -175,13 +177,25 @@ def test_device_commands_are_refused_on_a_user_channel(request_type: str) -> Non
 
 @pytest.mark.parametrize(
     "request_type",
-    [name for name, nature in NATURE.items() if nature.kind is Kind.SECRET],
+    [name for name in NATURE if name not in ALLOWED_ON_OWN_DEVICES],
 )
-def test_no_command_with_a_secret_goes_to_somebody_s_own_device(request_type: str) -> None:
-    """escrowed-secrets.md 4.1 to 4.9: not under User Enrollment. (UT-08, RL-08)"""
-    theirs = a("mac", type=EnrollmentType.USER_ENROLLMENT_DEVICE)
+@pytest.mark.parametrize("kind", ["mac", "iphone", "ipad", "tv", "vision", "toaster"])
+def test_what_apple_forbids_on_somebody_s_own_device_is_refused_there(
+    request_type: str, kind: str
+) -> None:
+    """escrowed-secrets.md 4.1 to 4.11, "not UE"; for the others the schemas, `userenrollment: forbidden`. (UT-08, RL-08)"""
+    theirs = a(kind, type=EnrollmentType.USER_ENROLLMENT_DEVICE)
     with pytest.raises(CommandNotForThisEnrollment):
         require(theirs, request_type)
+    said = management(IsUserEnrollment=True)
+    with pytest.raises(CommandNotForThisEnrollment):
+        require(a(kind), request_type, said)
+
+
+def test_no_command_with_a_secret_is_allowed_on_somebody_s_own_device() -> None:
+    """escrowed-secrets.md 4.1 to 4.9."""
+    assert all(NATURE[name].kind is not Kind.SECRET for name in ALLOWED_ON_OWN_DEVICES)
+    assert NATURE.keys() >= ALLOWED_ON_OWN_DEVICES
 
 
 @pytest.mark.case("DL-05")

@@ -69,6 +69,7 @@ ERASE_RIGHT: Final = 8
 SECURITY_RIGHT: Final = 1024
 
 _ORDINARY: Final = Nature()
+_DESTRUCTIVE: Final = Nature(kind=Kind.DESTRUCTIVE, device_channel_only=True, user_enrollment=False)
 
 
 def _systems(
@@ -229,22 +230,42 @@ NATURE: Final[Mapping[str, Nature]] = MappingProxyType(
             systems=_systems(macos=(11,)),
             user_enrollment=False,
         ),
-        # not of these tables: what they may do is all we know of them
-        "RestartDevice": Nature(device_channel_only=True),
-        "ShutDownDevice": Nature(kind=Kind.DESTRUCTIVE, device_channel_only=True),
-        "DeleteUser": Nature(kind=Kind.DESTRUCTIVE, device_channel_only=True),
-        "EnableLostMode": Nature(kind=Kind.DESTRUCTIVE, device_channel_only=True),
-        "ClearRestrictionsPassword": Nature(kind=Kind.DESTRUCTIVE, device_channel_only=True),
+        # not of these tables: what they may do is all we know of them, and that Apple's schemas forbid them under
+        # User Enrollment
+        "RestartDevice": Nature(device_channel_only=True, user_enrollment=False),
+        "ShutDownDevice": _DESTRUCTIVE,
+        "DeleteUser": _DESTRUCTIVE,
+        "EnableLostMode": _DESTRUCTIVE,
+        "ClearRestrictionsPassword": _DESTRUCTIVE,
+    }
+    # What else Apple's schemas (mdm/commands) call forbidden under User Enrollment, on every platform that knows it
+    | {
+        name: Nature(user_enrollment=False)
+        for name in (
+            "AvailableOSUpdates",
+            "DeviceConfigured",
+            "DeviceLocation",
+            "DisableLostMode",
+            "DisableRemoteDesktop",
+            "EnableRemoteDesktop",
+            "LogOutUser",
+            "OSUpdateStatus",
+            "PlayLostModeSound",
+            "RefreshCellularPlans",
+            "RequestUnlockToken",
+            "Restrictions",
+            "ScheduleOSUpdate",
+            "ScheduleOSUpdateScan",
+            "UserConfigured",
+        )
     }
 )
 
 
 _OTHERS: Final = (
-    "CertificateList", "DeclarativeManagement", "DeviceConfigured", "DeviceInformation", "DeviceLocation",
-    "DisableLostMode", "InstallApplication", "InstallEnterpriseApplication", "InstallProfile",
-    "InstalledApplicationList", "ManagedApplicationList", "PlayLostModeSound", "ProfileList",
-    "ProvisioningProfileList", "RemoveApplication", "RemoveProfile", "Restrictions", "ScheduleOSUpdate", "Settings",
-    "UserConfigured",
+    "CertificateList", "DeclarativeManagement", "DeviceInformation", "InstallApplication",
+    "InstallEnterpriseApplication", "InstallProfile", "InstalledApplicationList", "ManagedApplicationList",
+    "ProfileList", "ProvisioningProfileList", "RemoveApplication", "RemoveProfile", "Settings",
 )  # fmt: skip
 """Request types without a line above, whose spelling we know all the same."""
 _NATURE_BY_LOWER: Final = {name.lower(): nature for name, nature in NATURE.items()}

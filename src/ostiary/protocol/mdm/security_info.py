@@ -88,6 +88,7 @@ class SecurityFacts:
     passcode_present: bool | None = None
     enrolled_by_automation: bool | None = None
     user_approved: bool | None = None
+    user_enrollment: bool | None = None
     activation_lock_manageable: bool | None = None
 
     @classmethod
@@ -113,6 +114,7 @@ class SecurityFacts:
             passcode_present=as_flag(facts.get("PasscodePresent")),
             enrolled_by_automation=as_flag(management.get("EnrolledViaDEP")),
             user_approved=as_flag(management.get("UserApprovedEnrollment")),
+            user_enrollment=as_flag(management.get("IsUserEnrollment")),
             activation_lock_manageable=as_flag(management.get("IsActivationLockManageable")),
         )
 

@@ -72,7 +72,7 @@ ENROLLMENT_COLUMNS: Final = (
     "push_dead_since", "push_dead_reason", "pushed_at",
     "unlock_record", "unlock_digest", "unlock_received_at", "unlock_arrived_at",
     "bootstrap_record", "bootstrap_digest", "bootstrap_received_at", "bootstrap_arrived_at",
-    "awaiting", "not_on_console", "user_short_name", "user_long_name",
+    "awaiting", "came_erased", "not_on_console", "user_short_name", "user_long_name",
     "access_rights", "capabilities", "has_session", "session_nonce", "session_token",
     "renewing_fingerprint", "accepted_fingerprint", "token_updates", "version",
 )  # fmt: skip
@@ -128,7 +128,7 @@ def enrollment_from(row: Row) -> Enrollment:
         push_dead_since, push_dead_reason, pushed_at,
         unlock_record, unlock_digest, unlock_received_at, unlock_arrived_at,
         bootstrap_record, bootstrap_digest, bootstrap_received_at, bootstrap_arrived_at,
-        awaiting, not_on_console, user_short_name, user_long_name,
+        awaiting, came_erased, not_on_console, user_short_name, user_long_name,
         access_rights, capabilities, has_session, session_nonce, session_token,
         renewing_fingerprint, accepted_fingerprint, token_updates, version,
     ) = row  # fmt: skip
@@ -166,6 +166,7 @@ def enrollment_from(row: Row) -> Enrollment:
             bootstrap_record, bootstrap_digest, bootstrap_received_at, bootstrap_arrived_at
         ),
         awaiting=awaiting,
+        came_erased=bool(came_erased),
         not_on_console=not_on_console,
         user_short_name=unescape_or_none(user_short_name),
         user_long_name=unescape_or_none(user_long_name),
@@ -196,7 +197,8 @@ def enrollment_values(row: Enrollment, seen_at: datetime | None = None) -> Value
         row.push_dead_since, row.push_dead_reason, row.pushed_at,
         *_pointer_values(row.unlock),
         *_pointer_values(row.bootstrap),
-        row.awaiting, row.not_on_console, row.user_short_name, row.user_long_name,
+        row.awaiting, row.came_erased or None, row.not_on_console,
+        row.user_short_name, row.user_long_name,
         *profile_values(row.profile),
         session is not None,
         None if session is None else session.nonce,

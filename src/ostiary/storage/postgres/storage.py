@@ -12,6 +12,7 @@ from ostiary.storage.postgres.bell import Bell
 from ostiary.storage.postgres.challenges import PostgresChallenges
 from ostiary.storage.postgres.enrollments import PostgresEnrollments
 from ostiary.storage.postgres.escrows import PostgresEscrows
+from ostiary.storage.postgres.fleet_secrets import PostgresFleetSecrets
 from ostiary.storage.postgres.pool import HOT, REPORTS, Pool
 from ostiary.storage.postgres.push_certificates import PostgresPushCertificates
 from ostiary.storage.postgres.renewals import PostgresRenewals
@@ -90,6 +91,7 @@ class PostgresStorage:
         self.epochs = PostgresKeyEpochs(self._pool, clock)
         self.policies = PostgresPolicies(self._pool, clock)
         self.reports = PostgresReports(self._reporters)
+        self.fleet_secrets = PostgresFleetSecrets(self._reporters)
         self.retention = PostgresRetention(self._pool, self._reporters)
         self.renewals = PostgresRenewals(self._pool, self._reporters)
         self.sealed_values = PostgresSealedValues(self._pool, self._reporters)

@@ -17,6 +17,7 @@ from ostiary.storage.sqlite.connection import StoreLock, create_private, open_wr
 from ostiary.storage.sqlite.engine import Engine, Transaction
 from ostiary.storage.sqlite.enrollments import SqliteEnrollments
 from ostiary.storage.sqlite.escrows import SqliteEscrows
+from ostiary.storage.sqlite.fleet_secrets import SqliteFleetSecrets
 from ostiary.storage.sqlite.moved import demand_not_moved
 from ostiary.storage.sqlite.push_certificates import SqlitePushCertificates
 from ostiary.storage.sqlite.readers import Readers
@@ -63,6 +64,7 @@ class SqliteStorage:
         self.epochs = SqliteKeyEpochs(engine, clock)
         self.policies = SqlitePolicies(engine, clock)
         self.reports = SqliteReports(readers)
+        self.fleet_secrets = SqliteFleetSecrets(readers)
         self.retention = SqliteRetention(engine, readers)
         self.renewals = SqliteRenewals(engine, readers)
         self.sealed_values = SqliteSealedValues(engine, readers)

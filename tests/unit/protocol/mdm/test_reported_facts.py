@@ -73,6 +73,7 @@ def test_a_security_report_is_read_and_holds_no_secret() -> None:
         firmware_allows_oroms=False,
         enrolled_by_automation=True,
         user_approved=True,
+        user_enrollment=False,
         activation_lock_manageable=True,
     )
 

@@ -1,0 +1,252 @@
+"""What a fleet's secrets are judged by, on both databases, and the walk through it: page by page, one tenant's, no value."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.storage_twins import store
+from conformance.storage_values import (
+    NOON,
+    MovedClock,
+    after,
+    device,
+    escrow,
+    key,
+    pointer,
+    record,
+    record_id,
+    sheet,
+    udid,
+    user,
+)
+from ostiary.domain.enrollment import Enrollment, InstalledProfile, Standing, State
+from ostiary.domain.escrow import EscrowState
+from ostiary.domain.facts import SheetName
+from ostiary.domain.secret_gap import Report
+from ostiary.domain.token import (
+    DEFAULT_TENANT,
+    Holder,
+    SealedValue,
+    TenantId,
+    TokenKind,
+    TokenState,
+)
+from ostiary.ports.fleet_secrets import NEWEST_OF_A_KIND, DeviceSecrets
+from ostiary.protocol.mdm.checkin import DeviceFacts
+from ostiary.protocol.mdm.enrollment_profile import BOOTSTRAP_TOKEN
+from ostiary.protocol.mdm.identity import EnrollmentId
+from ostiary.services import missing_secrets
+from ostiary.services.missing_secrets import KindNotSurveyed, MissingPage, MissingSecrets
+from ostiary.services.secrets_desk import PlaceUnknown
+from ostiary.storage.postgres.storage import PostgresStorage, open_postgres
+from ostiary.storage.sqlite.storage import SqliteStorage, open_sqlite
+from postgres_server import PostgresServer
+
+Database = SqliteStorage | PostgresStorage
+CAPABLE = InstalledProfile(access_rights=8191, capabilities=frozenset({BOOTSTRAP_TOKEN}))
+LOCK, DISK = TokenKind.RECOVERY_LOCK, TokenKind.FILEVAULT_KEY
+BOOTSTRAP = TokenKind.BOOTSTRAP
+KINDS = (LOCK, DISK, BOOTSTRAP, TokenKind.UNLOCK)
+OTHER = TenantId("other")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def storage(
+    request: pytest.FixtureRequest, tmp_path: Path, postgres_server: PostgresServer
+) -> AsyncIterator[Database]:
+    if request.param == "sqlite":
+        opened: Database = open_sqlite(tmp_path / "fleet.db", clock=MovedClock())
+        yield opened
+        await opened.close()
+        return
+    url = await postgres_server.lend_database()
+    opened = open_postgres(url, clock=MovedClock())
+    yield opened
+    await opened.close()
+    await postgres_server.take_back(url)
+
+
+def mac(number: int, **changes: Any) -> Enrollment:
+    """A Mac with a bootstrap token, enrolled for weeks."""
+    facts = DeviceFacts(os_version="15.1", product_name="Mac14,2", serial_number=f"S{number}")
+    given = {
+        "facts": facts,
+        "profile": CAPABLE,
+        "enrolled_at": NOON,
+        "bootstrap": pointer(9_000 + number),
+    }
+    return device(number, **{**given, **changes})
+
+
+async def listed(
+    storage: Database, *, limit: int = 50, tenant: TenantId = DEFAULT_TENANT
+) -> list[DeviceSecrets]:
+    """Every device, in pages of so many rows."""
+    found: list[DeviceSecrets] = []
+    place: str | None = None
+    while True:
+        page = await storage.fleet_secrets.list_secrets(tenant, KINDS, limit=limit, after=place)
+        assert len(page.devices) <= limit
+        found += page.devices
+        if (place := page.after) is None:
+            return found
+
+
+async def test_each_device_comes_with_what_is_its_own(storage: Database) -> None:
+    rows = (mac(1, bootstrap=None), mac(2, bootstrap=None))
+    records = (record(1, 1, LOCK), record(2, 1, LOCK), record(3, 2, DISK), record(4, 1))
+    escrows = (
+        escrow(1, LOCK, current=record_id(2), candidate=record_id(1)),
+        escrow(1, DISK),
+        escrow(2, DISK, current=record_id(3), state=EscrowState.UNCERTAIN, trouble="why"),
+    )
+    sheets = (sheet(1), sheet(1, SheetName.DEVICE, facts={"IsSupervised": True}), sheet(2))
+    await store(storage, rows=rows, records=records, escrows=escrows, facts=sheets)
+    first, second = await listed(storage)
+    assert (first.device.id, second.device.id) == (udid(1), udid(2))
+    assert first.escrows == (escrows[1], escrows[0]), "by kind"
+    assert [(one.kind, one.generation) for one in first.records] == [(LOCK, 1), (LOCK, 2)]
+    assert first.sheets == (sheets[1], sheets[0]), "by name"
+    assert (second.escrows, second.sheets) == (escrows[2:], sheets[2:])
+    assert [one.id for one in second.records] == [record_id(3)]
+    assert {one.value for found in (first, second) for one in found.records} == {SealedValue(b"")}
+
+
+async def test_only_managed_devices_are_looked_at(storage: Database) -> None:
+    rows = (
+        mac(1),
+        mac(2, state=State.RENEWING),
+        mac(3, state=State.OUT),
+        mac(4, state=State.PENDING),
+        mac(5, id=udid(1), standing=Standing.CONTESTED),
+        mac(6, id=udid(2), standing=Standing.ENDED),
+        user(7, parent=1),
+    )
+    await store(storage, rows=rows)
+    for limit in (1, 3, 50):
+        assert [one.device.key for one in await listed(storage, limit=limit)] == [key(1), key(2)]
+
+
+async def test_a_tenant_is_told_of_its_own_devices_alone(storage: Database) -> None:
+    """Though another holds secrets under the same id, and records of any tenant could be named."""
+    own = escrow(1, LOCK, current=record_id(1), candidate=record_id(2))
+    theirs = escrow(1, LOCK, tenant=OTHER, current=record_id(2))
+    await store(
+        storage,
+        rows=(mac(1, bootstrap=None), mac(2, id=udid(1), tenant=OTHER, bootstrap=None)),
+        records=(record(1, 1, LOCK), record(2, 1, LOCK, tenant=OTHER)),
+        escrows=(own, theirs),
+        facts=(sheet(1), sheet(2, facts={"FDE_Enabled": False})),
+    )
+    for tenant, number, kept in ((DEFAULT_TENANT, 1, own), (OTHER, 2, theirs)):
+        (one,) = await listed(storage, tenant=tenant)
+        assert (one.device.key, one.escrows) == (key(number), (kept,))
+        assert [each.id for each in one.records] == [record_id(number)]
+        assert [each.enrollment_key for each in one.sheets] == [key(number)]
+    assert await listed(storage, tenant=TenantId("nobody")) == []
+
+
+async def test_of_a_long_history_the_last_generations_are_read_and_what_pointers_name(
+    storage: Database,
+) -> None:
+    """A device that changes a token without end takes no more memory than another."""
+    many = 2 * NEWEST_OF_A_KIND
+    history = [record(number, 1, LOCK, state=TokenState.SUSPECT) for number in range(1, many + 1)]
+    replaced = record(many + 1, 1, DISK, state=TokenState.SUPERSEDED)
+    tokens = [record(100 + number, 1, BOOTSTRAP) for number in range(many)]
+    await store(
+        storage,
+        rows=(mac(1, bootstrap=pointer(100)),),
+        records=(*history, replaced, *tokens),
+        escrows=(escrow(1, LOCK, current=record_id(1), candidate=record_id(2)),),
+    )
+    (one,) = await listed(storage)
+    locks = [each.generation for each in one.records if each.kind is LOCK]
+    assert locks == [1, 2, *range(many - NEWEST_OF_A_KIND + 1, many + 1)]
+    bootstraps = [each.generation for each in one.records if each.kind is BOOTSTRAP]
+    assert bootstraps == [1, *range(many - NEWEST_OF_A_KIND + 1, many + 1)]
+    assert not [each for each in one.records if each.kind is DISK], "superseded: no news"
+
+
+async def test_ids_of_any_letters_are_walked_through(storage: Database) -> None:
+    ids = ["a/b", "a/c/d", "odd\ufdd0 id", "plain"]
+    rows = [
+        mac(number, id=EnrollmentId(one), bootstrap=None) for number, one in enumerate(ids, start=1)
+    ]
+    secrets = [
+        replace(escrow(number, LOCK), holder=Holder(one)) for number, one in enumerate(ids, start=1)
+    ]
+    await store(storage, rows=tuple(rows), escrows=tuple(secrets))
+    for limit in (1, 2, 3):
+        found = await listed(storage, limit=limit)
+        assert [one.device.id for one in found] == ids
+        assert all(len(one.escrows) == 1 for one in found)
+
+
+async def furnish(storage: Database, count: int) -> None:
+    """Every third Mac has a disk without a key, every third a key, every third was never asked."""
+    rows = [mac(number) for number in range(1, count + 1)]
+    tokens = [record(9_000 + number, number, BOOTSTRAP) for number in range(1, count + 1)]
+    told = [number for number in range(1, count + 1) if number % 3]
+    keys = [record(number, number, DISK) for number in told if number % 3 == 1]
+    sheets = [
+        each
+        for number in told
+        for each in (
+            sheet(number),
+            sheet(number, SheetName.DEVICE, facts={"IsSupervised": False}),
+        )
+    ]
+    await store(storage, rows=tuple(rows), records=(*tokens, *keys), facts=tuple(sheets))
+
+
+async def walk(storage: Database, limit: int, kind: TokenKind | None = None) -> list[MissingPage]:
+    """Every page of the walk."""
+    desk = MissingSecrets(storage.fleet_secrets, MovedClock(after(days=30)))
+    pages = [await desk.list_missing(DEFAULT_TENANT, kind=kind, limit=limit, after=None)]
+    while (place := pages[-1].after) is not None:
+        pages.append(await desk.list_missing(DEFAULT_TENANT, kind=kind, limit=limit, after=place))
+    return pages
+
+
+@pytest.mark.parametrize("limit", [1, 2, 50])
+async def test_the_walk_finds_each_gap_once_and_counts_every_device_once(
+    storage: Database, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """At whatever length of page."""
+    monkeypatch.setattr(missing_secrets, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(missing_secrets, "_MOST_ROWS", 6)
+    await furnish(storage, 9)
+    pages = await walk(storage, limit)
+    assert all(len(page.found) <= limit for page in pages)
+    found = [
+        (one.device.id, [gap.kind for gap in one.gaps]) for page in pages for one in page.found
+    ]
+    assert found == [(udid(number), [DISK]) for number in (2, 5, 8)]
+    assert sum(page.looked_at for page in pages) == 9
+    assert sum(page.by_kind.get(DISK, 0) for page in pages) == 3
+    silent = [page.not_known[Report.SECURITY_INFO] for page in pages if page.not_known]
+    assert sum(one.devices for one in silent) == 3
+    assert [name for one in silent for name in one.first] == [udid(number) for number in (3, 6, 9)]
+
+
+async def test_a_walk_may_look_at_one_kind_alone(storage: Database) -> None:
+    await furnish(storage, 3)
+    (page,) = await walk(storage, 50, TokenKind.BYPASS_DEVICE)
+    assert (page.found, page.looked_at, dict(page.by_kind)) == ((), 3, {})
+    assert list(page.not_known) == [Report.DEVICE_INFORMATION]
+    (page,) = await walk(storage, 50, LOCK)
+    assert list(page.not_known) == [Report.SECURITY_INFO]
+    with pytest.raises(KindNotSurveyed, match="filevault-key"):
+        await walk(storage, 50, TokenKind.PUSH)
+
+
+async def test_a_walk_goes_on_from_no_place_but_its_own(storage: Database) -> None:
+    """An id alone would begin at the beginning, and say that all is there."""
+    desk = MissingSecrets(storage.fleet_secrets, MovedClock())
+    for place in (udid(1), "", "/", f"{udid(1)}/x"):
+        with pytest.raises(PlaceUnknown):
+            await desk.list_missing(DEFAULT_TENANT, kind=None, limit=1, after=place)
