@@ -124,9 +124,8 @@ def _word(
             return BootstrapWord.REMOVED
         case "the device was erased":
             return BootstrapWord.WAITING
-        case _ if (
-            device.awaiting or device.came_erased
-        ):  # whatever the Authenticate before it looked like
+        # Whatever the Authenticate before it looked like.
+        case _ if device.awaiting or device.came_erased:
             return BootstrapWord.WAITING
         case _:
             return BootstrapWord.LOST
