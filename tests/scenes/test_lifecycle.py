@@ -12,7 +12,7 @@ import pytest
 
 from escrowed import escrow_values
 from ostiary.domain.enqueueing import NotEnrolled
-from ostiary.domain.enrollment import Bound
+from ostiary.domain.enrollment import Bound, Standing
 from ostiary.domain.escrow import EscrowState
 from ostiary.domain.pairing import EnrollmentIsOut
 from ostiary.domain.token import DEFAULT_TENANT, TokenKind, TokenState
@@ -291,32 +291,53 @@ async def test_each_change_under_way_comes_to_what_the_page_says(
             raise AssertionError(fate)
 
 
-@pytest.mark.parametrize("how", ["accepted at once", "accepted after it began anew", "silence"])
-async def test_a_newcomer_that_was_erased_is_erased_whenever_it_wins(
+@pytest.mark.parametrize("how", ["accepted at once", "accepted after it began anew"])
+async def test_a_newcomer_that_was_erased_is_erased_whenever_it_is_accepted(
     house: House, how: str
 ) -> None:
-    """4.13 D: in Setup Assistant still, or long out of it; through an operator, or because the other side fell silent."""
-    device = await held(house, TokenKind.FILEVAULT_KEY)
-    house.clock.advance(minutes=1)
-    newcomer = device.with_certificate("somebody's")
-    await enrolls(newcomer, AwaitingConfiguration=True)
-    if how != "accepted at once":
-        await newcomer.drain()
+    """4.13 D: in Setup Assistant still, or long out of it."""
+    device, newcomer = await out_of_setup_assistant(house, drained=how != "accepted at once")
     if how == "accepted after it began anew":
         await enrolls(newcomer)
-    if how == "silence":
-        house.clock.advance(minutes=1)
-        await house.pushed(device.id)
-        house.clock.advance(days=2)
-        await newcomer.report()
-    else:
-        await house.devices.accept_certificate(
-            DEFAULT_TENANT, EnrollmentId(device.id), None, actor="scene", reason="I erased it"
-        )
+    await house.devices.accept_certificate(
+        DEFAULT_TENANT, EnrollmentId(device.id), None, actor="scene", reason="I erased it"
+    )
     assert (await newcomer.row()).came_erased
     assert await offered(house, device, TokenKind.FILEVAULT_KEY) == []
     (record,) = await house.history(device.id, TokenKind.FILEVAULT_KEY)
     assert (record.state, record.cause) == (TokenState.RETIRED, "the device was erased")
+
+
+@pytest.mark.parametrize(
+    ("how", "drained"),
+    [("silence", True), ("check-out", True), ("check-out", False)],
+    ids=["silent, released", "left, released", "left, waiting"],
+)
+async def test_a_stranger_that_wins_unvouched_takes_no_recovery_key_out_of_force(
+    house: House, how: str, *, drained: bool
+) -> None:
+    """Anybody can say that it waits in Setup Assistant; the disk of the true device still opens with its key."""
+    device, stranger = await out_of_setup_assistant(house, drained=drained)
+    house.clock.advance(minutes=1)
+    if how == "silence":
+        await house.pushed(device.id)
+        house.clock.advance(days=2)
+        await stranger.report()
+    else:
+        await device.send("CheckOut", Topic=device.topic)
+    assert (await stranger.row()).standing is Standing.CURRENT
+    assert await offered(house, device, TokenKind.FILEVAULT_KEY) == [VALUE]
+
+
+async def out_of_setup_assistant(house: House, *, drained: bool) -> tuple[Device, Device]:
+    """A device whose recovery key is held, and a newcomer under its name that says that it was erased."""
+    device = await held(house, TokenKind.FILEVAULT_KEY)
+    house.clock.advance(minutes=1)
+    newcomer = device.with_certificate("somebody's")
+    await enrolls(newcomer, AwaitingConfiguration=True)
+    if drained:
+        await newcomer.drain()
+    return device, newcomer
 
 
 async def test_a_device_that_enrolls_again_without_an_erase_is_not_taken_for_erased(

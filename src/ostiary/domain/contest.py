@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from ostiary.domain import alerts, wake
 from ostiary.domain.decision import (
@@ -22,7 +22,8 @@ from ostiary.domain.token import TokenKind
 
 AnswerT = TypeVar("AnswerT")
 
-_HANDED_OVER = (TokenKind.PUSH, TokenKind.UNLOCK, TokenKind.BOOTSTRAP)
+_HANDED_OVER: Final = (TokenKind.PUSH, TokenKind.UNLOCK, TokenKind.BOOTSTRAP)
+_VOUCHED: Final = (Proof.ACCEPTED, Proof.PROVEN)
 
 
 def other_side(seen: Snapshot, device: Enrollment) -> Enrollment | None:
@@ -164,12 +165,14 @@ def newcomer_wins(
 
 
 def taken_over(seen: Snapshot, won: Change[None], now: datetime) -> Change[None]:
-    """The same, with what it means for the secrets of the device id: nobody proved that it is the same device.
+    """The same, with what it means for the secrets of the device id. (escrowed-secrets.md 4.13)
 
-    One that waits in Setup Assistant, or was released from there meanwhile, has been erased. (escrowed-secrets.md 4.13)
+    One that waits in Setup Assistant, or was released from there meanwhile, has been erased: if somebody vouched for it.
+    A stranger can say so too, and win because the true device is silent or left; then what may open a disk stays in force.
     """
     (*_, current) = won.rows
-    is_erased = current.awaiting or current.came_erased
+    came_erased = current.awaiting or current.came_erased
+    is_erased = came_erased and current.proof in _VOUCHED
     cause = Cause.ERASED if is_erased else Cause.ENROLLED_AGAIN
     asked = after_contest(seen.escrows, current, now)
     taken = (relationship_ended(seen.escrows, current, cause, now) + asked).into(won)
