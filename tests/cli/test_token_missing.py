@@ -129,9 +129,51 @@ def test_a_list_that_was_cut_off_goes_on_behind_its_place(
         pieces += json.loads(out)
         if "There is more" not in err:
             break
-        more = shlex.split(err.partition("There is more: ")[2])[:2]
+        more = shlex.split(err.partition("There is more: ")[2])[:1]
     assert pieces == whole
     assert {line["id"] for line in whole} == {"DISK", "LOCK", "LOGIN", "PHONE"}
+
+
+def test_a_printed_command_means_the_device_even_if_its_id_looks_like_an_option(
+    data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Devices choose their ids, and commands are copied: behind `--` nothing is an option."""
+    ids = ["--confirm=9", "--dry-run"]
+    asyncio.run(_furnish_odd(data, ids))
+    run(["token", "missing", "-o", "json"])
+    out, err = capfd.readouterr()
+    todos = [line["todo"].partition("; then ")[2] for line in json.loads(out)]
+    assert todos == [
+        f"ostiary token rotate --unlock-with-stdin -- {one} filevault-key" for one in ids
+    ]
+    (asks,) = [line for line in err.splitlines() if "device-information" in line]
+    _, _, command = asks.partition("answer: ")
+    assert command == "ostiary enqueue -- --confirm=9 --dry-run device-information"
+    assert run([*shlex.split(command)[1:-1], "security-info"]) == 0
+    out, _ = capfd.readouterr()
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ids, "queued for both"
+    run(["token", "health", "--", "--dry-run"])
+    out, _ = capfd.readouterr()
+    assert "`ostiary enqueue -- --dry-run user-list`" in out
+    run(["token", "escrow", "--all", "--", "--dry-run"])
+    out, _ = capfd.readouterr()
+    assert "admin-password" in out
+
+
+async def _furnish_odd(data: Path, ids: list[str]) -> None:
+    """Macs with such ids, each with an encrypted disk whose key is not here."""
+    async with open_house(load_settings(data)) as house:
+        for name in ids:
+            await enroll_mac(house, name, bootstrap=b"canary-bootstrap")
+            await _told(house, name, (SheetName.SECURITY, {"FDE_Enabled": True}))
+            await escrow_values(
+                house.storage.enrollments,
+                house.sealer,
+                name,
+                TokenKind.ADMIN_PASSWORD,
+                [b"canary-AAAA"],
+                NOW,
+            )
 
 
 def _placed(line: str) -> str:

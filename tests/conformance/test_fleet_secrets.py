@@ -22,10 +22,12 @@ from conformance.storage_values import (
     udid,
     user,
 )
+from ostiary.domain.bootstrap_words import BootstrapWord
 from ostiary.domain.enrollment import Enrollment, InstalledProfile, Standing, State
 from ostiary.domain.escrow import EscrowState
 from ostiary.domain.facts import SheetName
 from ostiary.domain.secret_gap import Report
+from ostiary.domain.severity import Severity
 from ostiary.domain.token import (
     DEFAULT_TENANT,
     Holder,
@@ -40,7 +42,7 @@ from ostiary.protocol.mdm.enrollment_profile import BOOTSTRAP_TOKEN
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.services import missing_secrets
 from ostiary.services.missing_secrets import KindNotSurveyed, MissingPage, MissingSecrets
-from ostiary.services.secrets_desk import PlaceUnknown
+from ostiary.services.secrets_desk import PlaceUnknown, SecretsDesk
 from ostiary.storage.postgres.storage import PostgresStorage, open_postgres
 from ostiary.storage.sqlite.storage import SqliteStorage, open_sqlite
 from postgres_server import PostgresServer
@@ -169,6 +171,72 @@ async def test_of_a_long_history_the_last_generations_are_read_and_what_pointers
     bootstraps = [each.generation for each in one.records if each.kind is BOOTSTRAP]
     assert bootstraps == [1, *range(many - NEWEST_OF_A_KIND + 1, many + 1)]
     assert not [each for each in one.records if each.kind is DISK], "superseded: no news"
+
+
+async def test_a_contester_pushes_nothing_out_of_the_window_and_puts_nothing_in(
+    storage: Database,
+) -> None:
+    """check-in-and-commands.md 2.3: what an earlier relationship left behind still counts, except handed over tokens."""
+    many = 2 * NEWEST_OF_A_KIND
+    theirs: dict[str, Any] = {"relationship": key(2)}
+    flood = [record(100 + number, 1, BOOTSTRAP, **theirs) for number in range(many)]
+    told = [
+        record(200 + number, 1, DISK, state=TokenState.CANDIDATE, **theirs)
+        for number in range(many)
+    ]
+    gone = TokenState.RETIRED
+    await store(
+        storage,
+        rows=(mac(1, bootstrap=None), mac(2, id=udid(1), standing=Standing.CONTESTED)),
+        records=(
+            record(1, 1, BOOTSTRAP, state=gone),
+            *flood[:-1],
+            record(2, 1, BOOTSTRAP, state=gone),
+            flood[-1],
+            record(3, 1, DISK, relationship=key(3), state=gone),
+            record(4, 1, TokenKind.UNLOCK, relationship=key(3), state=gone),
+            record(5, 1, DISK, state=gone),
+            *told,
+            record(6, 1, DISK, state=TokenState.CANDIDATE),
+        ),
+    )
+    (one,) = await listed(storage)
+    assert [each.id for each in one.records if each.kind is BOOTSTRAP] == [
+        record_id(1),
+        record_id(2),
+    ]
+    assert [each.id for each in one.records if each.kind is DISK] == [
+        record_id(3),
+        record_id(5),
+        record_id(6),
+    ]
+    assert not [each for each in one.records if each.kind is TokenKind.UNLOCK]
+
+
+async def test_the_fleets_list_and_the_health_of_one_mac_agree_whatever_a_contester_hands_over(
+    storage: Database,
+) -> None:
+    """Source: escrowed-secrets.md 4.2: lost at re-enrollment stays critical."""
+    flood = [
+        record(100 + number, 1, BOOTSTRAP, relationship=key(2))
+        for number in range(NEWEST_OF_A_KIND + 5)
+    ]
+    lost = record(1, 1, BOOTSTRAP, state=TokenState.RETIRED, cause="the device enrolled again")
+    await store(
+        storage,
+        rows=(
+            mac(1, bootstrap=None),
+            mac(2, id=udid(1), standing=Standing.CONTESTED, bootstrap=pointer(124)),
+        ),
+        records=(lost, *flood),
+    )
+    (page,) = await walk(storage, 50, BOOTSTRAP)
+    ((gap,),) = [one.gaps for one in page.found]
+    desk = SecretsDesk(storage.reports, storage.escrows, MovedClock(after(days=30)))
+    health = (await desk.bootstrap_of(DEFAULT_TENANT, udid(1))).health
+    assert (health.word, health.severity) == (BootstrapWord.LOST, Severity.CRITICAL)
+    assert gap.severity is health.severity
+    assert gap.why == f"{health.word}: {health.causes[0]}"
 
 
 async def test_ids_of_any_letters_are_walked_through(storage: Database) -> None:

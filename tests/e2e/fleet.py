@@ -78,8 +78,10 @@ class Fleet:
         if event.what == self.disk.fails_at:
             self.disk.fails = True
 
-    def new_device(self, personality: str | Personality) -> Device:
-        """A device that nobody has enrolled; it waits for nothing between its attempts."""
+    def new_device(
+        self, personality: str | Personality, *, udid: str | None = None, serial: str | None = None
+    ) -> Device:
+        """A device that nobody has enrolled; it waits for nothing between its attempts. `udid`, `serial`: what it says."""
         device = Device(
             PERSONALITIES[personality] if isinstance(personality, str) else personality,
             http=self.clients,
@@ -87,6 +89,8 @@ class Fleet:
             listener=self.hear,
             clock=self.clock.now,
             sleeper=_at_once,
+            udid=udid,
+            serial=serial,
         )
         self.devices.append(device)
         return device

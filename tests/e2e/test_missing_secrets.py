@@ -70,12 +70,13 @@ async def test_a_disk_that_its_user_encrypted_is_a_gap_until_its_key_is_here(fle
     disk = gaps["filevault-key"]
     assert (disk["id"], disk["state"], disk["severity"]) == (mac.udid, "missing", "critical")
     assert disk["why"] == "FileVault is on (FDE_Enabled), and no recovery key is held"
-    assert disk["todo"].startswith(f"ostiary filevault install {mac.udid} --location ")
+    assert disk["todo"].startswith("ostiary filevault install --location ")
+    assert f" {mac.udid}; then " in disk["todo"]
     assert counted["by_kind"]["filevault-key"] == 1
     await changed(fleet, "/filevault", mac, location="the help desk")
     await asked(fleet, mac)
     gaps, _ = await missing(fleet)
-    rotate = f"ostiary token rotate {mac.udid} filevault-key --unlock-with-stdin"
+    rotate = f"ostiary token rotate --unlock-with-stdin {mac.udid} filevault-key"
     assert gaps["filevault-key"]["todo"] == rotate, "the profile alone brings nothing"
     await changed(fleet, "/secrets/change", mac, kind="filevault-key", unlock_with=PASSWORD)
     gaps, counted = await missing(fleet)

@@ -2,6 +2,7 @@
 
 from functools import partial
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
@@ -100,7 +101,8 @@ async def test_no_user_of_a_device_is_told_what_the_device_keeps(house: House) -
     user = {"UserID": "user-1", "UserShortName": "jo"}
     await ipad.token_update(**user)
     target = EnrollmentId(f"{ipad.id}:user-1")
-    for uuid, optional in (("MAY-GO-WITHOUT", True), ("NEEDS-IT", False)):
+    may_go_without, needs_it = (str(uuid5(NAMESPACE_URL, name)).upper() for name in ("a", "b"))
+    for uuid, optional in ((may_go_without, True), (needs_it, False)):
         token = Reference(key="Token", kind=TokenKind.BOOTSTRAP, optional=optional)
         order = Order(
             uuid=CommandUuid(uuid),
@@ -115,9 +117,9 @@ async def test_no_user_of_a_device_is_told_what_the_device_keeps(house: House) -
         await house.storage.enrollments.decide(ask, partial(queued, target, order))
     handed_out = await ipad.report("Idle", **user)
     assert handed_out is not None
-    assert handed_out["CommandUUID"] == "MAY-GO-WITHOUT"
+    assert handed_out["CommandUUID"] == may_go_without
     assert handed_out["Command"] == {"RequestType": "UserConfigured"}
-    assert await ipad.report("Acknowledged", "MAY-GO-WITHOUT", **user) is None
+    assert await ipad.report("Acknowledged", may_go_without, **user) is None
     assert ("UserConfigured", "cancelled") in await house.queue(target)
 
 

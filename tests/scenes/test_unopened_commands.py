@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ostiary.domain.decision import Ask, Change, Snapshot
+from ostiary.domain.decision import Ask, Change
 from ostiary.domain.escrow import Escrow, EscrowState
 from ostiary.domain.token import DEFAULT_TENANT, Holder, TokenKind, TokenState
 from ostiary.domain.unopened import HandedOutElsewhere
@@ -542,7 +542,7 @@ async def test_a_command_that_went_out_through_another_node_meanwhile_is_not_end
     broken = await house.enqueue(mac.id, "InstallProfile", Payload=b"a profile")
     damage_command(house, broken)
     decide = house.storage.enrollments.decide
-    decided: list[Snapshot] = []
+    decided: list[Change[Any]] = []
 
     async def overtaken(ask: Ask, rule: Any) -> Change[Any]:
         change = await decide(ask, rule)

@@ -14,6 +14,7 @@ from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
 from ostiary.cli.failure import Exit, Failed, failure_of_problem, report
 from ostiary.cli.output import OUTPUT, Form, print_list, say
 from ostiary.cli.push import print_results
+from ostiary.domain.secret_shell import as_arguments
 from ostiary.protocol.mdm.lock_commands import Obliteration
 
 _COLUMNS: Final = {
@@ -175,7 +176,7 @@ def enqueue(
         if result.get("carries_pending_pin"):
             say(
                 f"{result['id']}: the device has not answered an earlier lock or erase, so this carries the same PIN: "
-                f"ostiary token reveal {result['id']} lock-pin"
+                f"ostiary token reveal {as_arguments(result['id'])} lock-pin"
             )
     raise typer.Exit(print_results(results, _COLUMNS, output))
 

@@ -38,10 +38,10 @@ def print_list(rows: Sequence[Row], columns: Mapping[str, str], form: Form) -> N
         case Form.TABLE:
             _print_table(rows, columns)
         case Form.JSON:
-            print(json.dumps(list(rows), indent=2, ensure_ascii=False))
+            print(_as_json(list(rows), indent=2))
         case Form.JSONL:
             for row in rows:
-                print(json.dumps(row, ensure_ascii=False))
+                print(_as_json(row))
         case Form.CSV:
             print(_as_csv(rows, columns), end="")
 
@@ -54,7 +54,7 @@ def print_facts(facts: Row, form: Form) -> None:
             for name, value in facts.items():
                 print(f"{name.replace('_', ' '):<{width}}  {printable(_cell(value))}".rstrip())
         case Form.JSON:
-            print(json.dumps(facts, indent=2, ensure_ascii=False))
+            print(_as_json(facts, indent=2))
         case Form.JSONL | Form.CSV:
             print_list([facts], dict.fromkeys(facts, ""), form)
 
@@ -87,12 +87,22 @@ def _print_table(rows: Sequence[Row], columns: Mapping[str, str]) -> None:
     print("\n".join(line.rstrip() for line in capture.get().rstrip("\n").splitlines()))
 
 
+def _as_json(content: object, indent: int | None = None) -> str:
+    """The very values, spelled so that a terminal which shows them does nothing else.
+
+    Beyond ASCII only strings have letters, and there any letter may be written as an escape.
+    """
+    text = json.dumps(content, indent=indent, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
 def _as_csv(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
     text = io.StringIO()
+    shown = printable if sys.stdout.isatty() else str
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow(_harmless(_cell(row.get(key))) for key in columns)
+        writer.writerow(_harmless(shown(_cell(row.get(key)))) for key in columns)
     return text.getvalue()
 
 

@@ -8,6 +8,7 @@ import typer
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
 from ostiary.cli.output import say
 from ostiary.domain.escrow_wishes import NAMES
+from ostiary.domain.secret_shell import as_arguments
 from ostiary.domain.token import TokenKind
 from ostiary.errors import Malformed
 
@@ -106,8 +107,8 @@ def verify(
     asked = ask(data, "POST", "/secrets/verify", content={"id": enrollment, "kind": kind})
     say(
         f"{enrollment}: the device is asked with command {asked['uuid']} whether it holds the {_name(kind)} that is held here. "
-        f"If it says no, `ostiary token escrow {enrollment}` shows it; "
-        f"`ostiary token history {enrollment}` shows when it was proven last."
+        f"If it says no, `ostiary token escrow {as_arguments(enrollment)}` shows it; "
+        f"`ostiary token history {as_arguments(enrollment)}` shows when it was proven last."
     )
 
 
@@ -119,12 +120,12 @@ def _change(data: DataOption, content: dict[str, Any], what: str) -> None:
         say(
             f"{enrollment}: the device is asked for {first} with command {queued['uuid']}; another "
             f"{_name(content['kind'])} follows by itself once it has answered. "
-            f"`ostiary token escrow {enrollment}` shows how it goes."
+            f"`ostiary token escrow {as_arguments(enrollment)}` shows how it goes."
         )
         return
     say(
         f"{enrollment}: {what.format(name=_name(content['kind']))}, by command {queued['uuid']}; "
-        f"`ostiary token escrow {enrollment}` shows how it goes."
+        f"`ostiary token escrow {as_arguments(enrollment)}` shows how it goes."
     )
 
 

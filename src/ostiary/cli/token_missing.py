@@ -14,6 +14,7 @@ from ostiary.cli.desk import DEFAULT_DATA, PAGE, DataOption, open_desk
 from ostiary.cli.failure import Exit
 from ostiary.cli.output import OUTPUT, Form, print_list, say
 from ostiary.cli.token_secrets import EXITS
+from ostiary.domain.secret_shell import as_arguments
 
 _COLUMNS: Final = {
     "id": "ENROLLMENT",
@@ -118,7 +119,7 @@ def _summary(found: _Found) -> list[str]:
             f"new enrollment does, e.g. of {found.first['not-allowed'][0]}."
         )
     if found.after is not None:
-        said.append(f"There is more: --after {quote(found.after)} goes on behind these.")
+        said.append(f"There is more: --after={quote(found.after)} goes on behind these.")
     return said
 
 
@@ -127,7 +128,7 @@ def _ask(report: str, found: _Found) -> str:
     rest = f" (and {number - len(first)} more)" if number > len(first) else ""
     return (
         f"Not known yet of {_devices(number)}, for want of an answer: "
-        f"ostiary enqueue {' '.join(map(quote, first))} {report}{rest}"
+        f"ostiary enqueue {as_arguments(*first)} {report}{rest}"
     )
 
 

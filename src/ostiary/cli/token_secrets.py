@@ -8,6 +8,7 @@ import typer
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask, ask_all
 from ostiary.cli.failure import Exit
 from ostiary.cli.output import OUTPUT, Form, print_facts, print_list, printable, say
+from ostiary.domain.secret_shell import as_arguments
 from ostiary.web.control_secrets import SeverityWord
 
 _HEALTH: Final = {
@@ -182,7 +183,7 @@ def _say_what_follows(found: Line) -> None:
     elif found["not_rotated_yet"]:
         say(
             f"Nothing replaces it by itself now: {found['not_rotated_yet']}. Afterwards: "
-            f"ostiary token rotate {found['id']} {found['kind']}"
+            f"ostiary token rotate {as_arguments(found['id'])} {found['kind']}"
         )
 
 
@@ -204,7 +205,8 @@ def _print_holders(line: Line) -> None:
     holders = line["secure_token_holders"]
     if holders is None:
         print(
-            f"Who holds a SecureToken is not known; `ostiary enqueue {line['id']} user-list` asks."
+            "Who holds a SecureToken is not known; "
+            f"`ostiary enqueue {printable(as_arguments(line['id']))} user-list` asks."
         )
         return
     names = ", ".join(printable(name) for name in holders) or "nobody"

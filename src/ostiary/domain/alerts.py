@@ -4,6 +4,7 @@ from ostiary.domain.command import LiveCommand
 from ostiary.domain.decision import Alert
 from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.escrow import Escrow, concerns_secrets
+from ostiary.domain.secret_shell import as_arguments
 from ostiary.domain.token import Fingerprint, Holder, TenantId, TokenKind
 from ostiary.protocol.mdm.checkin import Topic
 from ostiary.protocol.mdm.connect import ErrorLink
@@ -40,8 +41,8 @@ def contested(device_id: EnrollmentId, tenant: TenantId, newcomer: Fingerprint) 
         kind="contested",
         sentence=f"Certificate {newcomer} claims this enrollment while another certificate still serves it. Both are "
         "kept apart. If the device was erased or enrolled anew, accept the newcomer with "
-        f"`ostiary device accept-certificate {device_id}`; otherwise turn it away with "
-        f"`ostiary device keep-certificate {device_id}`, and find out who holds that certificate.",
+        f"`ostiary device accept-certificate {as_arguments(device_id)}`; otherwise turn it away with "
+        f"`ostiary device keep-certificate {as_arguments(device_id)}`, and find out who holds that certificate.",
     )
 
 
@@ -63,7 +64,7 @@ def not_paired(tenant: TenantId, claimed: EnrollmentId, fingerprint: Fingerprint
         kind="certificate-not-paired",
         sentence=f"Certificate {fingerprint} spoke for this enrollment without being bound to it, and was refused. If "
         "the device renewed its identity outside the MDM profile, accept it once with "
-        f"`ostiary device accept-certificate {claimed} --fingerprint {fingerprint}`.",
+        f"`ostiary device accept-certificate --fingerprint {fingerprint} {as_arguments(claimed)}`.",
     )
 
 
@@ -98,7 +99,7 @@ def value_returned(tenant: TenantId, holder: Holder, kind: TokenKind) -> Alert:
         kind=f"{kind}-token-returned",
         sentence=f"The {kind} token went back to a value that another one had replaced. A device has no reason for "
         "that, but an old message sent once more does it. Compare the times in `ostiary token history "
-        f"{holder}`: both values are kept. If the device cannot explain it, find out who else holds its certificate.",
+        f"{as_arguments(holder)}`: both values are kept. If the device cannot explain it, find out who else holds its certificate.",
     )
 
 
@@ -132,28 +133,53 @@ def destructive_withheld(device: Enrollment, request_type: str, why: str) -> Ale
         tenant=device.tenant,
         subject=device.id,
         kind="destructive-withheld",
-        sentence=f"{request_type} was cancelled instead of handed out: {why}. Look at `ostiary device show {device.id}`; if "
-        "it is still meant, queue it again.",
+        sentence=f"{request_type} was cancelled instead of handed out: {why}. Look at "
+        f"`ostiary device show {as_arguments(device.id)}`; if it is still meant, queue it again.",
     )
 
 
-def command_does_not_open(device: Enrollment, command: LiveCommand, what: str) -> Alert:
-    """A command could not be written when its turn came: something in it is damaged. (escrowed-secrets.md 4.0.2 rule 4)"""
+def command_does_not_open(
+    device: Enrollment, command: LiveCommand, what: str, *, for_ever: bool = False
+) -> Alert:
+    """A command could not be written when its turn came: something in it is damaged. (escrowed-secrets.md 4.0.2 rule 4)
+
+    `for_ever`: another such command would end the same way.
+    """
     before = "It was not handed out"
     if command.hand_outs > 1:
         before += " now, and may have been before"
     looks = (
-        f"Where the secret stands says `ostiary token escrow {device.id}`; queue"
+        f"Where the secret stands says `ostiary token escrow {as_arguments(device.id)}`; queue"
         if concerns_secrets(command)
         else "Queue"
     )
+    looks += " it again if it is still meant"
+    if for_ever:
+        looks = (
+            "Queued again it would end the same way. A FileVault key that cannot be written is shown by `ostiary token "
+            f"reveal {as_arguments(device.id)} filevault-key`, and rotated with the password of one of the Mac's users: "
+            f"`ostiary token rotate --unlock-with-stdin {as_arguments(device.id)} filevault-key`"
+        )
     return Alert(
         tenant=device.tenant,
         subject=device.id,
         kind="command-does-not-open",
         sentence=f"{command.request_type} {command.uuid} was cancelled when its turn came: {what}. {before}; the commands "
-        f"behind it go on, and the damaged bytes are kept. {looks} it again if it is still meant. If other devices have "
+        f"behind it go on, and the bytes are kept as they are. {looks}. If other devices have "
         "this alert too, the database is damaged: restore it from a backup.",
+    )
+
+
+def secret_records_gone(device: Enrollment, uuid: str | None) -> Alert:
+    """A report speaks of stored secrets that are not in the ledger any more. (escrowed-secrets.md 4.0.2 rule 4)"""
+    what = "A report" if uuid is None else f"The answer to command {uuid}"
+    return Alert(
+        tenant=device.tenant,
+        subject=device.id,
+        kind="secret-records-gone",
+        sentence=f"{what} speaks of a stored secret that is not in the database any more: the database was restored in "
+        "part, or rows were deleted. The report was booked, and of the lost value nothing was noted. What is left says "
+        f"`ostiary token escrow --all {as_arguments(device.id)}`; restore the database whole if there is a backup with more.",
     )
 
 
@@ -166,7 +192,7 @@ def command_waits_for_key(device: Enrollment, command: LiveCommand) -> Alert:
         sentence=f"{command.request_type} {command.uuid} cannot be handed out, and the commands behind it wait: it names a "
         "sealing key that is not known here. `ostiary key check` on each node says whether its root key is the one of "
         "the database. If that is well, the command itself is damaged: cancel it with `ostiary queue cancel "
-        f"{device.id} {command.uuid}`, and queue it again.",
+        f"{as_arguments(device.id, command.uuid)}`, and queue it again.",
     )
 
 
@@ -177,7 +203,7 @@ def secret_uncertain(device: Enrollment, escrow: Escrow) -> Alert:
         subject=device.id,
         kind=f"{escrow.kind}-uncertain",
         sentence=f"Which {escrow.kind} is in force on this device is not known: {escrow.trouble}. Every value that may "
-        f"be is kept: `ostiary token escrow {device.id}` lists them, the likeliest first.",
+        f"be is kept: `ostiary token escrow {as_arguments(device.id)}` lists them, the likeliest first.",
     )
 
 
@@ -189,7 +215,7 @@ def secret_told_too_often(device: Enrollment, kind: TokenKind) -> Alert:
         kind=f"{kind}-told-too-often",
         sentence=f"The device says too many different values of its {kind}, with answers to commands that ended long ago. "
         "Those in force, the ones in doubt and the first few of a day are kept, the others are not. Find out who holds "
-        f"the device's certificate; `ostiary token escrow {device.id} --all` lists what came.",
+        f"the device's certificate; `ostiary token escrow --all {as_arguments(device.id)}` lists what came.",
     )
 
 
@@ -213,7 +239,7 @@ def envelope_unreadable(device: Enrollment) -> Alert:
         kind="filevault-envelope-unreadable",
         sentence="The Mac sent a FileVault recovery key that no escrow key of ours opens. It is kept as it came, and the "
         "key known before is kept too. Look whether another server's FileVault profile is installed; then send "
-        f"ours and rotate: `ostiary token rotate {device.id} filevault-key`.",
+        f"ours and rotate: `ostiary token rotate {as_arguments(device.id)} filevault-key`.",
     )
 
 
@@ -237,5 +263,5 @@ def bootstrap_read(device: Enrollment, why: str) -> Alert:
         sentence=f"The bootstrap token of this device was fetched {why}. Devices fetch it when a user logs in who needs a "
         "SecureToken, for an update, or before an erase. If nobody at the device can explain it, somebody may have its "
         "certificate, or a signed request out of a log: have the token replaced (`sudo profiles install -type "
-        f"bootstraptoken` at the Mac) and the identity renewed (`ostiary identity renew {device.id}`).",
+        f"bootstraptoken` at the Mac) and the identity renewed (`ostiary identity renew {as_arguments(device.id)}`).",
     )

@@ -3,7 +3,6 @@
 Source: escrowed-secrets.md 4.2, "Health shown to the operator", "When the device sends Set", "What an administrator sees".
 """
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -17,8 +16,9 @@ from ostiary.domain.bootstrap_words import (
 )
 from ostiary.domain.enrollment import Enrollment, State
 from ostiary.domain.first_commands import is_macos
+from ostiary.domain.secret_shell import as_arguments
 from ostiary.domain.severity import Severity
-from ostiary.domain.token import TokenKind, TokenRecord, TokenState
+from ostiary.domain.token import TokenRecord, TokenState
 from ostiary.protocol.mdm.enrollment_profile import BOOTSTRAP_TOKEN
 from ostiary.values import dataclass
 
@@ -63,7 +63,7 @@ def examine_bootstrap(
 ) -> BootstrapHealth:
     """What to show of a device's bootstrap token.
 
-    `newest` is the last generation that this device id handed over, in force or not.
+    `newest` is the last generation of this relationship, in force or not (`own_record`).
     """
     supported = _supported(device, facts)
     word = _word(device, newest, facts, supported=supported)
@@ -87,17 +87,6 @@ def examine_bootstrap(
         accounts_at=facts.accounts_at,
         at_the_mac=at_the_mac(word, supported=supported) if is_macos(device) else (),
     )
-
-
-def own_record(device: Enrollment, records: Iterable[TokenRecord]) -> TokenRecord | None:
-    """The bootstrap token that this relationship holds, or held last; the newest may be of somebody who contests it."""
-    held = device.bootstrap.record_id if device.bootstrap is not None else None
-    own = (
-        one
-        for one in records
-        if one.kind is TokenKind.BOOTSTRAP and (one.id == held or one.relationship == device.key)
-    )
-    return max(own, key=lambda one: (one.id == held, one.generation), default=None)
 
 
 def is_worth_listing(device: Enrollment) -> bool:
@@ -267,7 +256,8 @@ def _no_one_could(device: Enrollment, facts: BootstrapFacts) -> tuple[str, ...]:
     accounts, holders, names = facts.accounts, facts.holders, _names(facts)
     if accounts is None or holders is None or names is None:
         return (
-            f"Who holds a SecureToken is not known: ask the Mac with `ostiary enqueue {device.id} user-list`.",
+            "Who holds a SecureToken is not known: ask the Mac with "
+            f"`ostiary enqueue {as_arguments(device.id)} user-list`.",
         )
     if any(one.is_logged_in for one in holders):
         return (

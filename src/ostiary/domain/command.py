@@ -53,8 +53,9 @@ class Reference:
 class LiveCommand:
     """A command that is not closed.
 
-    `payload` is the sealed Command dict as an XML property list, or empty for the standard form of its
-    request type, which is rendered at hand-out. `sequence` is storage's arrival number (0 before it is appended).
+    `payload` is the sealed Command dict as an XML property list, or empty for the standard form of its request type,
+    which is rendered at hand-out (`domain.first_commands.STANDARD_PAYLOAD` says whose). `sequence` is storage's arrival
+    number (0 before it is appended).
     """
 
     uuid: CommandUuid

@@ -41,7 +41,7 @@ class CommandUuidTaken(Conflicting):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A command somebody wants queued; its payload is sealed already, or empty for the standard form."""
+    """A command somebody wants queued; its payload is sealed already."""
 
     uuid: CommandUuid
     request_type: str

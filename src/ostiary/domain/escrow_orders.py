@@ -17,7 +17,7 @@ from ostiary.domain.escrow_booking import FETCHED, News, of_turn
 from ostiary.domain.ledger import SealedToken
 from ostiary.domain.operator import require_known
 from ostiary.domain.platform import machine_of
-from ostiary.domain.token import Holder, RecordId, TokenKind, TokenRecord, TokenState
+from ostiary.domain.token import Holder, TokenKind, TokenRecord, TokenState
 from ostiary.errors import Conflicting, Missing, Refused
 from ostiary.protocol.mdm.connect import CommandUuid
 from ostiary.protocol.mdm.identity import EnrollmentId
@@ -42,7 +42,10 @@ class PinNotForThisPlatform(Refused):
 
 
 class AnotherPinPending(Conflicting):
-    """The device has not answered a lock or erase with another PIN, and may be locked with that one. Nothing was queued."""
+    """The device has not answered an earlier lock or erase, and may be locked with its PIN: none can be given now. Nothing was queued.
+
+    The same digits are refused with the same words: whoever may lock, but not reveal, would find the PIN by trying.
+    """
 
     hint = (
         "Leave the PIN out, and the command goes out with the pending one: `ostiary token reveal ENROLLMENT lock-pin` "
@@ -67,8 +70,6 @@ class SecretOrder:
     """The value it carries; None where the device makes it, and where the secret is to be cleared."""
     is_given: bool = False
     """Somebody chose the value; else it was drawn."""
-    same_as: RecordId | None = None
-    """Of a PIN that was given: the pending one that has the same digits, if there is one."""
     key: str | None = None
     """Where in the command the value goes; None if its payload holds what is needed (a password's hash)."""
     current_key: str | None = None
@@ -99,9 +100,9 @@ def apply_secret_order(
             _filled(queued, wanted, before)
         )
     if _goes_out_again(before):
-        if wanted.is_given and wanted.same_as != before.candidate:
+        if wanted.is_given:
             raise AnotherPinPending(enrollment_id=enrollment_id)
-        queued = replace(queued, answer=replace(queued.answer, carries_pending=not wanted.is_given))
+        queued = replace(queued, answer=replace(queued.answer, carries_pending=True))
         turn = escrow_machine.go_out_again(before, wanted.order.uuid, now)
         return of_turn(device, before, turn, now).into(_filled(queued, wanted, turn.escrow))
     token = wanted.candidate

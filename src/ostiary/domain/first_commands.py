@@ -21,7 +21,11 @@ SECURITY_QUERIES: Final = 1024
 """AccessRights bit that SecurityInfo needs. (6.1)"""
 
 STANDARD_PAYLOAD: Final = SealedValue(b"")
-"""An empty payload: the standard form of its request type, rendered at hand-out. It holds no secret to seal."""
+"""An empty payload: the standard form of its request type, rendered at hand-out. It holds no secret to seal.
+
+Only commands get it whose CommandUUID this server derives from what they follow (`protocol.mdm.connect.is_derived`);
+whatever else is queued is sealed. Earlier versions gave it to every command that was word for word the standard one.
+"""
 
 
 def after_enrollment(device: Enrollment, seed: RecordId, now: datetime) -> tuple[LiveCommand, ...]:

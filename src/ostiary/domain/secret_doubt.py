@@ -65,7 +65,7 @@ def rotate(sight: Sight, kind: TokenKind, *options: str) -> str:
         never = why_not_rotated(sight.device, kind, sight.sheets)
         if never is not None:
             return f"no command replaces it here: {never}"
-    return " ".join(("ostiary token rotate", sight.name, kind, *options))
+    return " ".join(("ostiary token rotate", *options, sight.name, kind))
 
 
 def _another_key(sight: Sight, current: TokenRecord) -> Gap | None:

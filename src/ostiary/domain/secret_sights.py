@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from shlex import quote
 
 from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.escrow import Escrow
-from ostiary.domain.escrow_view import SecretView, chosen, in_force, is_contested, view_secrets
+from ostiary.domain.escrow_view import SecretView, chosen, in_force, view_secrets
 from ostiary.domain.facts import FactSheet, SheetName
 from ostiary.domain.platform import Machine, machine_of
 from ostiary.domain.secret_gap import NotTold, Report
+from ostiary.domain.secret_own import own_record
+from ostiary.domain.secret_shell import as_arguments
 from ostiary.domain.token import Holder, TokenKind, TokenRecord
 from ostiary.protocol.mdm.device_information import HardwareFacts
 from ostiary.protocol.mdm.nature import SECURITY_RIGHT
@@ -34,8 +35,8 @@ class Sight:
 
     @property
     def name(self) -> str:
-        """The device's id as a shell takes it: commands are copied, and devices choose their ids."""
-        return quote(self.device.id)
+        """The device's id as it stands in a command to copy, behind all options."""
+        return as_arguments(self.device.id)
 
     def is_held(self, kind: TokenKind) -> bool:
         """Whether any value is held that is, or may be, in force."""
@@ -60,9 +61,7 @@ class Sight:
 
     def newest(self, kind: TokenKind) -> TokenRecord | None:
         """The last generation of this device, in force or not."""
-        known = self.records.get(kind, ())
-        own = (one for one in known if not is_contested(one, self.device))
-        return max(own, key=lambda one: one.generation, default=None)
+        return own_record(self.device, kind, self.records.get(kind, ()))
 
     def not_told(self, kind: TokenKind, sheet: SheetName = SheetName.SECURITY) -> NotTold:
         """That nothing can be said of this secret before the device has answered."""

@@ -18,7 +18,6 @@ from ostiary.domain.bootstrap_health import (
     PATIENCE,
     examine_bootstrap,
     is_worth_listing,
-    own_record,
 )
 from ostiary.domain.bootstrap_words import BootstrapWord
 from ostiary.domain.bypass_codes import CODE_IS_TOLD, can_be_told, may_have_code, tells_code
@@ -55,7 +54,7 @@ def survey(
     """The gaps of one device, and the secrets of which nothing can be said yet; at most one finding a kind.
 
     `records` are the generations of this device id, without values: those that the pointers name, and the last few of
-    each kind, retired ones too.
+    each kind that are its own, retired ones too.
     """
     if not is_surveyed(device):
         return ()
@@ -88,7 +87,7 @@ def _escrow_it(sight: Sight) -> str:
     change = rotate(sight, TokenKind.FILEVAULT_KEY, "--unlock-with-stdin")
     if sight.is_held(TokenKind.FILEVAULT_ESCROW_KEY):
         return change
-    return f'ostiary filevault install {name} --location "the help desk"; then {change}'
+    return f'ostiary filevault install --location "the help desk" {name}; then {change}'
 
 
 def _recovery_lock(sight: Sight) -> Finding | None:
@@ -131,7 +130,7 @@ def _start_up_password(
     name = sight.name
     is_in_history = sight.newest(kind) is not None
     todo = (
-        f"ostiary token escrow {name} --all, and try what is in history at the Mac"
+        f"ostiary token escrow --all {name}, and try what is in history at the Mac"
         if is_in_history
         else f"No command changes it without its password: {way_out}. Afterwards: {rotate(sight, kind)}"
     )
@@ -162,7 +161,7 @@ def _bootstrap(sight: Sight) -> Finding | None:
     """4.2, "Health shown to the operator": one rule for one Mac and for all of them."""
     if not is_worth_listing(sight.device):
         return None
-    own = own_record(sight.device, sight.records.get(TokenKind.BOOTSTRAP, ()))
+    own = sight.newest(TokenKind.BOOTSTRAP)
     health = examine_bootstrap(sight.device, own, read_bootstrap_facts(sight.sheets), sight.now)
     if health.word is BootstrapWord.HELD or health.severity is Severity.OK:
         return None

@@ -54,15 +54,25 @@ class Unopened:
     """The ledger has it, as this device's of this kind. Another's is not touched, whatever points to it."""
     is_gone: bool = False
     """The ledger does not know it at all."""
+    unwritable: str | None = None
+    """It did open, and has no place in a command: why."""
 
     @property
     def sentence(self) -> str:
         """What is wrong, without any value."""
+        if self.unwritable is not None:
+            what = "what was queued" if self.kind is None else f"the {self.kind} that it carries"
+            return f"{what} cannot be written: {self.unwritable.rstrip('.')}"
         if self.kind is None:
             return "what was queued does not open"
         if self.is_gone:
             return f"the {self.kind} that it carries is not in the database any more"
         return f"the stored {self.kind} that it carries does not open"
+
+    @property
+    def is_for_ever(self) -> bool:
+        """Whether another such command would end the same way: the value that it needs cannot be carried by any."""
+        return self.kind is not None and self.unwritable is not None
 
 
 def put_aside(
@@ -93,7 +103,9 @@ def put_aside(
         result=json.dumps({"cause": f"cancelled instead of handed out: {unopened.sentence}"}),
         hand_outs=command.hand_outs,
     )
-    told = alerts.command_does_not_open(device, command, unopened.sentence)
+    told = alerts.command_does_not_open(
+        device, command, unopened.sentence, for_ever=unopened.is_for_ever
+    )
     ended = replace(nothing, close=(closed,), alerts=(told,))
     if channel.is_user_channel:
         return ended
@@ -188,9 +200,12 @@ def _not_asked(
 def _doubting(
     seen: Snapshot, device: Enrollment, unopened: Unopened, news: News, now: datetime
 ) -> News:
-    """The generation in force that does not open is called doubtful; the same, told once more, will be kept once more."""
+    """The generation in force that does not open is called doubtful; the same, told once more, will be kept once more.
+
+    One that opens and cannot be written may work all the same: a person types it.
+    """
     kind, record_id = unopened.kind, unopened.record_id
-    if kind is None or record_id is None:
+    if kind is None or record_id is None or unopened.unwritable is not None:
         return NOTHING
     pointer = device.pointer(kind)
     moved = (one for one in news.escrows if one.kind is kind)

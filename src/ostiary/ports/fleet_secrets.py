@@ -13,7 +13,10 @@ from ostiary.domain.facts import FactSheet
 from ostiary.domain.token import TenantId, TokenKind, TokenRecord
 
 NEWEST_OF_A_KIND: Final = 20
-"""Generations of each kind that are read beside those that pointers name: history says why one is missing, or doubted."""
+"""The device's own generations of each kind (`is_own`) that are read beside those that pointers name.
+
+History says why one is missing, or doubted; whoever contests the device puts nothing into it, and pushes nothing out.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +27,7 @@ class DeviceSecrets:
     escrows: tuple[Escrow, ...]
     """Sorted by kind."""
     records: tuple[TokenRecord, ...]
-    """Without values, sorted by kind and generation; superseded, revoked and dead ones are left out."""
+    """Without values, sorted by kind and generation; superseded, revoked and dead ones are left out, and those of contesters."""
     sheets: tuple[FactSheet, ...]
     """Sorted by name."""
 

@@ -1,6 +1,6 @@
 """Lists, filters and counts for people and programs: read-only, off the hot path, SQL on every engine."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -65,6 +65,14 @@ class Reports(AuditCounts, Protocol):
         self, tenant: TenantId, enrollment_id: EnrollmentId
     ) -> tuple[Enrollment, ...]:
         """Every relationship and, for a device id, its user channels; current first."""
+
+    async def find_by_serial(
+        self, tenant: TenantId, serials: Collection[str]
+    ) -> tuple[Enrollment, ...]:
+        """Devices' relationships in force that say one of these serial numbers, in no order.
+
+        A contested or ended one is not among them: a stranger chose what it says. Nor is what is too long to index.
+        """
 
     async def list_push_dead(
         self, tenant: TenantId, *, limit: int, after: str | None

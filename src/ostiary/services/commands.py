@@ -22,10 +22,9 @@ from ostiary.domain.enqueueing import Order, Queued, apply_order
 from ostiary.domain.erasing import ErasePlan
 from ostiary.domain.escrow import kind_set_by
 from ostiary.domain.escrow_orders import SecretOrder, apply_lock_order, apply_secret_order
-from ostiary.domain.first_commands import STANDARD_PAYLOAD
 from ostiary.domain.operator import apply_cancel
 from ostiary.domain.rehearsal import Rehearsed, rehearsed
-from ostiary.domain.token import RecordId, SealedValue, TenantId, TokenKind
+from ostiary.domain.token import SealedValue, TenantId, TokenKind
 from ostiary.errors import Malformed, OstiaryError, TooLarge
 from ostiary.ports.clock import Clock
 from ostiary.ports.draws import Draws
@@ -34,7 +33,6 @@ from ostiary.ports.storage import Enrollments
 from ostiary.protocol.mdm.commands import (
     Command,
     decode_raw_command,
-    is_standard,
     removes_profile,
 )
 from ostiary.protocol.mdm.connect import (
@@ -72,7 +70,9 @@ _ORDERS_AT_ONCE: Final = 32
 
 
 class CommandTooLarge(TooLarge):
-    """The command is larger than we queue."""
+    """The command is larger than we queue, as it came or as the XML property list that a device would get."""
+
+    hint = "Make it smaller, or have the device fetch what is large, such as an app, from a URL."
 
 
 class TooManyTargets(TooLarge):
@@ -175,7 +175,7 @@ class CommandDesk:
         `switched` are the Macs that a controller is to switch: they are counted, not the controller.
 
         Raises:
-            What `require_sound` and `lift` raise: the command itself is refused.
+            What `require_sound` and `lift` raise, CommandTooLarge, NotEncodable: the command itself is refused.
             NobodyNamed, TooManyTargets, CommandUuidReserved, ScopeMissing
             TooManyDestructive, AnotherNumberConfirmed: nothing was queued for anybody.
         """
@@ -221,7 +221,7 @@ class CommandDesk:
             refused = error
         found: dict[EnrollmentId, Rehearsed] = {}
         for target in dict.fromkeys(targets):
-            ask, rule = await self._plan(caller.tenant, target, order, lifted)
+            ask, rule = self._plan(caller.tenant, target, order, lifted)
             found[target] = (await self._enrollments.decide(ask, rehearsed(rule, order.now))).answer
         return Rehearsal(request_type=order.request_type, refused=refused, targets=found)
 
@@ -249,7 +249,7 @@ class CommandDesk:
         order = Order(
             uuid=uuid,
             request_type=request_type,
-            payload=self._sealed(caller.tenant, uuid, _kept_by_hand(lifted)),
+            payload=self._sealed(caller.tenant, uuid, encode_command(uuid, _kept_by_hand(lifted))),
             source=caller.name,
             pushes=pushes,
             references=(UNENROLLS,) if unenrolls else _references(lifted.command),
@@ -333,10 +333,10 @@ class CommandDesk:
         if wants_password(lifted.command):
             ask, rule = await self._new_admin(caller.tenant, target, order, lifted)
         else:
-            ask, rule = await self._plan(caller.tenant, target, order, lifted)
+            ask, rule = self._plan(caller.tenant, target, order, lifted)
         return (await self._enrollments.decide(ask, rule)).answer.carries_pending
 
-    async def _plan(
+    def _plan(
         self, tenant: TenantId, target: EnrollmentId, order: Order, lifted: Lifted
     ) -> tuple[Ask, _Rule]:
         """What has to be known of a target, and how it is decided."""
@@ -356,28 +356,8 @@ class CommandDesk:
             return ask, lambda seen: apply_order(seen, target, order)
         wanted = self._wanted(tenant, target, order, lifted, kind)
         if kind is TokenKind.LOCK_PIN:
-            pinned = await self._compared(tenant, target, wanted)
-            return ask, lambda seen: apply_lock_order(seen, target, pinned)
+            return ask, lambda seen: apply_lock_order(seen, target, wanted)
         return ask, lambda seen: apply_secret_order(seen, target, wanted)
-
-    async def _compared(
-        self, tenant: TenantId, target: EnrollmentId, wanted: SecretOrder
-    ) -> SecretOrder:
-        """The order, with the pending PIN that a given one equals, told by their keyed digests alone. (4.6, re-issue)"""
-        if not wanted.is_given or wanted.candidate is None:
-            return wanted
-
-        def rule(seen: Snapshot) -> Change[RecordId | None]:
-            before = seen.escrow(TokenKind.LOCK_PIN)
-            return Change(at=wanted.order.now, answer=before.candidate if before else None)
-
-        who = ByName(tenant=tenant, enrollment_id=target)
-        ask = Ask(who=who, escrows=EscrowView.ALWAYS)
-        pending = (await self._enrollments.decide(ask, rule)).answer
-        if pending is None or (record := await self._enrollments.load_record(pending)) is None:
-            return wanted
-        is_same = record.digest == wanted.candidate.digest
-        return replace(wanted, same_as=pending if is_same else None)
 
     async def _new_admin(
         self, tenant: TenantId, target: EnrollmentId, order: Order, lifted: Lifted
@@ -389,7 +369,7 @@ class CommandDesk:
             kind=TokenKind.ADMIN_PASSWORD,
             candidate=admin.password,
         )
-        ask, _ = await self._plan(tenant, target, order, lifted)
+        ask, _ = self._plan(tenant, target, order, lifted)
         return ask, lambda seen: apply_secret_order(seen, target, wanted)
 
     def _wanted(
@@ -438,10 +418,18 @@ class CommandDesk:
         )
         await self._escrow.change(wish, caller, uuid=order.uuid, pushes=order.pushes)
 
-    def _sealed(self, tenant: TenantId, uuid: CommandUuid, command: Command) -> SealedValue:
-        if is_standard(command):
-            return STANDARD_PAYLOAD
-        return self._sealer.seal(Secret(encode_command(uuid, command)), command_label(tenant, uuid))
+    def _sealed(self, tenant: TenantId, uuid: CommandUuid, written: bytes) -> SealedValue:
+        """Always something, even for a standard form: an empty payload is what this server's own commands have."""
+        _require_readable(written)
+        return self._sealer.seal(Secret(written), command_label(tenant, uuid))
+
+
+def _require_readable(written: bytes) -> None:
+    """Read it as the hand-out will: what was small in another form may be beyond all limits in this one."""
+    try:
+        decode_raw_command(written)
+    except TooLarge as error:
+        raise CommandTooLarge(as_xml_bytes=len(written)) from error
 
 
 def _references(command: Command) -> tuple[Reference, ...]:

@@ -30,7 +30,7 @@ from ostiary.domain.escrow_wishes import (
     require_allowed,
 )
 from ostiary.domain.facts import SheetName
-from ostiary.domain.first_commands import DEVICE_INFORMATION, STANDARD_PAYLOAD
+from ostiary.domain.first_commands import DEVICE_INFORMATION
 from ostiary.domain.ledger import SealedToken
 from ostiary.domain.operator import require_known
 from ostiary.domain.token import TenantId, TokenKind
@@ -40,7 +40,7 @@ from ostiary.ports.escrow_keys import EscrowKey, EscrowKeys
 from ostiary.ports.sealer import Sealer
 from ostiary.ports.storage import Enrollments
 from ostiary.protocol.mdm import account_commands, secret_commands
-from ostiary.protocol.mdm.commands import Command
+from ostiary.protocol.mdm.commands import Command, standard_form
 from ostiary.protocol.mdm.connect import CommandUuid, encode_command
 from ostiary.protocol.mdm.device_information import HardwareFacts
 from ostiary.protocol.mdm.identity import EnrollmentId
@@ -266,15 +266,12 @@ class EscrowDesk:
     def _order(
         self, request_type: str, uuid: CommandUuid, caller: Caller, command: Command | None = None
     ) -> Order:
-        """The command as it waits in the queue: what it carries beside its references is sealed."""
-        payload = STANDARD_PAYLOAD
-        if command is not None and set(command) != {"RequestType"}:
-            written = Secret(encode_command(uuid, command))
-            payload = self._sealer.seal(written, command_label(caller.tenant, uuid))
+        """The command as it waits in the queue, sealed; the standard form of its type if no other is given."""
+        written = Secret(encode_command(uuid, command or standard_form(request_type)))
         return Order(
             uuid=uuid,
             request_type=request_type,
-            payload=payload,
+            payload=self._sealer.seal(written, command_label(caller.tenant, uuid)),
             source=caller.name,
             pushes=True,
             now=self._clock.now(),

@@ -3,14 +3,22 @@
 from typing import Final
 
 from ostiary.domain.answer import HandOut
+from ostiary.domain.command import LiveCommand
+from ostiary.domain.first_commands import SETTINGS
 from ostiary.domain.token import Holder, RecordId, SealedValue, TenantId, TokenKind
 from ostiary.domain.visitor import DeviceIdentity
-from ostiary.errors import Unavailable
-from ostiary.formats.plist import PlistValue
+from ostiary.errors import Malformed, TooLarge, Unavailable
+from ostiary.formats import plist
+from ostiary.formats.plist import NotEncodable, PlistValue
 from ostiary.ports.sealer import EpochUnknown, SealBroken, Sealer, SealLabel
 from ostiary.ports.storage import Enrollments
 from ostiary.protocol.mdm.commands import decode_raw_command, standard_form
-from ostiary.protocol.mdm.connect import CommandUuid, ConnectReport, encode_command
+from ostiary.protocol.mdm.connect import (
+    CommandUuid,
+    ConnectReport,
+    encode_command,
+    is_derived,
+)
 from ostiary.protocol.mdm.filling import fill
 from ostiary.secret import Secret
 
@@ -19,7 +27,7 @@ _DATA: Final = frozenset({TokenKind.UNLOCK, TokenKind.BOOTSTRAP})
 
 
 class CommandDoesNotOpen(Unavailable):
-    """A command cannot be written, and will not be later: something in it is damaged, or gone.
+    """A command cannot be written, and will not be later: something in it is damaged, gone, or has no place in a command.
 
     A key that is not known here (`EpochUnknown`), or a database that does not answer, is not such a case: the device
     asks again.
@@ -34,12 +42,15 @@ class CommandDoesNotOpen(Unavailable):
         record_id: RecordId | None = None,
         is_own: bool = False,
         is_gone: bool = False,
+        unwritable: str | None = None,
     ) -> None:
+        """`unwritable` says what is wrong with something that did open."""
         super().__init__(kind=kind, record_id=record_id, is_gone=is_gone)
         self.kind = kind
         self.record_id = record_id
         self.is_own = is_own
         self.is_gone = is_gone
+        self.unwritable = unwritable
 
 
 class CommandWriter:
@@ -66,20 +77,23 @@ class CommandWriter:
         command, tenant = going.command, identity.tenant
         minted = profile if going.with_profile else None
         if not command.payload:
-            body = dict(standard_form(command.request_type))
+            body = _standard_body(command)
         else:
             written = self._queued(command.payload, command_label(tenant, command.uuid))
             if not going.fills and minted is None:
                 return written.reveal()
-            body = dict(decode_raw_command(written.reveal()).command.as_mapping())
+            body = _read_body(written)
         holder = Holder(message.channel.device_id)
         for reference, record_id in going.fills:
             value = await self._value(tenant, holder, reference.kind, record_id)
-            fill(body, reference.key, _written(reference.kind, value))
+            fill(body, reference.key, _written(reference.kind, record_id, value))
         for reference in command.references:
             if minted is not None and reference.is_minted:
                 fill(body, reference.key, minted)
-        return encode_command(command.uuid, body)
+        try:
+            return encode_command(command.uuid, body)
+        except NotEncodable as error:
+            raise CommandDoesNotOpen(unwritable=str(error)) from error
 
     async def _value(
         self, tenant: TenantId, holder: Holder, kind: TokenKind, record_id: RecordId
@@ -105,12 +119,45 @@ class CommandWriter:
             raise CommandDoesNotOpen from broken
 
 
-def _written(kind: TokenKind, value: Secret) -> PlistValue:
+def _standard_body(command: LiveCommand) -> dict[str, PlistValue]:
+    """What an empty payload stands for, unless its text is lost.
+
+    Standard commands that a person queued with an earlier version are stored so too, and wait for weeks. Among these only
+    Settings may have said something else that a device would act upon: there the command has to be one that this server
+    named itself, as no caller can.
+    """
+    try:
+        if command.request_type != SETTINGS or is_derived(command.uuid):
+            return dict(standard_form(command.request_type))
+    except KeyError:
+        pass  # one of ours that has no standard form: it was sealed
+    raise CommandDoesNotOpen(unwritable="nothing is stored of it")
+
+
+def _read_body(written: Secret) -> dict[str, PlistValue]:
+    """The queued command, to be filled. One of an earlier version may be larger than what is queued now."""
+    try:
+        return dict(decode_raw_command(written.reveal()).command.as_mapping())
+    except (Malformed, TooLarge) as error:
+        raise CommandDoesNotOpen(unwritable=str(error)) from error
+
+
+def _written(kind: TokenKind, record_id: RecordId, value: Secret) -> PlistValue:
     """Tokens are data in a command, passwords and codes are text.
 
     A recovery key may be any bytes: as text it is one that the Mac refuses, and no report is refused for it here.
+
+    Raises:
+        CommandDoesNotOpen: XML has no way to say it, such as a control character.
     """
-    return value.reveal() if kind in _DATA else value.reveal().decode("utf-8", "replace")
+    if kind in _DATA:
+        return value.reveal()
+    text = value.reveal().decode("utf-8", "replace")
+    try:
+        plist.encode({"": text})
+    except NotEncodable as error:
+        raise CommandDoesNotOpen(kind=kind, record_id=record_id, unwritable=str(error)) from error
+    return text
 
 
 def command_label(tenant: TenantId, uuid: CommandUuid) -> SealLabel:

@@ -9,13 +9,13 @@ from ostiary.domain.bootstrap_health import (
     BootstrapHealth,
     examine_bootstrap,
     is_worth_listing,
-    own_record,
 )
 from ostiary.domain.enrollment import Enrollment, EnrollmentKey, Standing
 from ostiary.domain.erasure import Erasure
 from ostiary.domain.escrow_view import SecretView, is_shown, view_secrets
 from ostiary.domain.facts import FactSheet
 from ostiary.domain.operator import NotADevice
+from ostiary.domain.secret_own import own_record
 from ostiary.domain.severity import Severity
 from ostiary.domain.token import Holder, TenantId, TokenKind, TokenRecord
 from ostiary.errors import Malformed
@@ -161,7 +161,8 @@ class SecretsDesk:
         held = row.bootstrap.record_id if row.bootstrap is not None else None
         if newest is None or newest.id == held or (held is None and newest.relationship == row.key):
             return newest
-        return own_record(row, await self._reports.token_history(row.tenant, Holder(row.id)))
+        history = await self._reports.token_history(row.tenant, Holder(row.id))
+        return own_record(row, TokenKind.BOOTSTRAP, history)
 
 
 def _is_listed(row: Enrollment) -> bool:

@@ -5,12 +5,23 @@ from typing import Final
 
 from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.escrow import Escrow
+from ostiary.domain.escrow_view import BY_POINTER
 from ostiary.domain.facts import FactSheet
-from ostiary.domain.token import RecordId, TokenRecord
+from ostiary.domain.token import RecordId, TokenRecord, TokenState
 from ostiary.ports.fleet_secrets import DeviceSecrets
 
 NO_HISTORY: Final = "('superseded', 'revoked', 'dead')"
 """Generations that say nothing of what is held, or why it is not."""
+_HANDED_OVER: Final = ", ".join(f"'{kind}'" for kind in BY_POINTER)
+
+
+def own(token: str) -> str:
+    """The generations in `token` that are the own of the device in `e`, as `is_own` of the domain says it in SQL.
+
+    Whoever contests a device could push all of its own out of sight otherwise.
+    """
+    others = f"{token}.state <> '{TokenState.CANDIDATE}' AND {token}.kind NOT IN ({_HANDED_OVER})"
+    return f"({token}.relationship = e.key OR ({others}))"
 
 
 def unread_pointers(

@@ -25,7 +25,7 @@ from ostiary.domain.token import (
     TokenKind,
     TokenState,
 )
-from ostiary.errors import Malformed, Missing, OstiaryError
+from ostiary.errors import Conflicting, Malformed, Missing, OstiaryError
 from ostiary.ports.clock import Clock
 from ostiary.ports.reports import Reports
 from ostiary.protocol.mdm.checkin import Topic
@@ -38,7 +38,7 @@ from ostiary.services.canaries import canaries_known
 from ostiary.services.commands import CommandDesk
 from ostiary.services.devices import DeviceDesk
 from ostiary.services.erasures import find_erasure
-from ostiary.services.finding import find_enrollments, find_ids
+from ostiary.services.finding import find_enrollments, find_ids, nobody
 from ostiary.services.health import HealthService
 from ostiary.services.identity_renewal import IdentityRenewalService
 from ostiary.services.identity_survey import IdentitySurvey
@@ -302,16 +302,19 @@ class Control:
         ask = await read_ask(request, self._services.budget)
         names, tenant = texts(ask, "ids"), self._services.tenant
         meant = await find_ids(self._services.reports, tenant, names)
-        unmeant = {one: why for one, why in meant.items() if isinstance(why, OstiaryError)}
-        ids = [
-            EnrollmentId(one) if one in unmeant else EnrollmentId(str(meant[one])) for one in names
-        ]
+        unmeant = {
+            nobody(one): (one, why) for one, why in meant.items() if isinstance(why, OstiaryError)
+        }
+        targets = ((one, meant[one]) for one in names)
+        ids = [nobody(one) if isinstance(who, OstiaryError) else who for one, who in targets]
         results = await self._services.pushes.push_now(tenant, ids)
         return JSONResponse(
             [
-                {"id": result.enrollment_id, "apns_id": result.apns_id}
-                | lines.refusal(unmeant.get(result.enrollment_id, result.error))
+                {"id": name, "apns_id": result.apns_id} | lines.refusal(why)
                 for result in results
+                for name, why in (
+                    unmeant.get(result.enrollment_id, (result.enrollment_id, result.error)),
+                )
             ]
         )
 
@@ -332,11 +335,12 @@ class Control:
     async def token_history(self, request: Request) -> Response:
         holder = parameter(request, "id")
         reports, tenant = self._services.reports, self._services.tenant
-        records = await reports.token_history(tenant, Holder(holder))
-        if not records:
-            meant = (await find_ids(reports, tenant, [holder]))[holder]
-            if not isinstance(meant, OstiaryError):
-                records = await reports.token_history(tenant, Holder(meant))
+        meant = (await find_ids(reports, tenant, [holder]))[holder]
+        if isinstance(meant, Conflicting):
+            raise meant
+        # Tokens have holders that are no enrollments too.
+        known = holder if isinstance(meant, OstiaryError) else meant
+        records = await reports.token_history(tenant, Holder(known))
         if not records:
             raise EnrollmentUnknown("no token of this holder is known", holder=holder)
         now = self._services.clock.now()

@@ -11,6 +11,7 @@ from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.services.admin_account import account_of
 from ostiary.services.caller import Caller
 from ostiary.services.commands import CommandDesk, Enqueued, Rehearsal, written_command
+from ostiary.services.finding import nobody
 from ostiary.web import lines
 from ostiary.web.asks import Fields, decoded, flag, number, text, texts
 from ostiary.web.typed_commands import build_command
@@ -20,6 +21,8 @@ _ACCOUNT: Final = "account-configuration"
 
 Meant = Mapping[str, EnrollmentId | OstiaryError]
 """Whom each name that was given means, or why that cannot be said."""
+Unmeant = Mapping[EnrollmentId, tuple[str, OstiaryError]]
+"""What stands for a name that means nobody, with that name, and why."""
 
 
 async def queue(
@@ -31,9 +34,8 @@ async def queue(
         Malformed, TooManyDestructive, and what else refuses a request as a whole: nothing was queued.
     """
     ids = [_target(meant[one], one) for one in texts(ask, "ids")]
-    # A name that means nobody is counted as a target, and refused like one that is not known.
     unmeant = {
-        EnrollmentId(name): one for name, one in meant.items() if isinstance(one, OstiaryError)
+        nobody(name): (name, one) for name, one in meant.items() if isinstance(one, OstiaryError)
     }
     confirmed = number(ask, "confirm") if ask.get("confirm") is not None else None
     command, uuid = _command(ask, policy)
@@ -52,7 +54,7 @@ async def queue(
 
 
 def _target(meant: EnrollmentId | OstiaryError, name: str) -> EnrollmentId:
-    return EnrollmentId(name) if isinstance(meant, OstiaryError) else meant
+    return nobody(name) if isinstance(meant, OstiaryError) else meant
 
 
 def _command(ask: Fields, policy: Policy) -> tuple[Command, CommandUuid | None]:
@@ -62,28 +64,34 @@ def _command(ask: Fields, policy: Policy) -> tuple[Command, CommandUuid | None]:
     return (account_of(policy) if name == _ACCOUNT else build_command(name, ask)), None
 
 
-def _enqueued(enqueued: Enqueued, unmeant: Mapping[EnrollmentId, OstiaryError]) -> dict[str, Any]:
+def _enqueued(enqueued: Enqueued, unmeant: Unmeant) -> dict[str, Any]:
     return {
         "uuid": enqueued.uuid,
         "request_type": enqueued.request_type,
         "results": [
             {
-                "id": enrollment_id,
+                "id": name,
                 "carries_pending_pin": enrollment_id in enqueued.pending_pins,
             }
-            | lines.refusal(unmeant.get(enrollment_id, error))
+            | lines.refusal(why)
             for enrollment_id, error in enqueued.refused.items()
+            for name, why in (unmeant.get(enrollment_id, (enrollment_id, error)),)
         ],
     }
 
 
-def _rehearsed(tried: Rehearsal, unmeant: Mapping[EnrollmentId, OstiaryError]) -> dict[str, Any]:
+def _rehearsed(tried: Rehearsal, unmeant: Unmeant) -> dict[str, Any]:
     return {
         "request_type": tried.request_type,
         "whole": lines.refusal(tried.refused),
         "results": [
             lines.rehearsed_line(enrollment_id, target, allowed=tried.refused is None)
-            | (lines.refusal(unmeant[enrollment_id]) if enrollment_id in unmeant else {})
+            | _refused(unmeant.get(enrollment_id))
             for enrollment_id, target in tried.targets.items()
         ],
     }
+
+
+def _refused(unmeant: tuple[str, OstiaryError] | None) -> dict[str, Any]:
+    """The name and the reason in place of what is told of a stand-in."""
+    return {} if unmeant is None else {"id": unmeant[0]} | lines.refusal(unmeant[1])

@@ -53,6 +53,34 @@ def test_programs_get_every_key_and_the_very_value(capsys: pytest.CaptureFixture
     assert [json.loads(line) for line in capsys.readouterr().out.split("\n")[:-1]] == lines
 
 
+@pytest.mark.parametrize("form", [Form.JSON, Form.JSONL])
+def test_json_that_is_read_on_a_terminal_moves_no_cursor_and_carries_the_very_value(
+    capsys: pytest.CaptureFixture[str], form: Form
+) -> None:
+    """users.md 5.4 case 9: control and format characters are escapes, whatever the reader is."""
+    hostile = {"id": "a\x9b2J\x7f\u202e\u2028\U000e0041\ud800", "name": "Zoë’s Mac 🍏"}
+    print_list([hostile], COLUMNS, form)
+    out = capsys.readouterr().out
+    assert all(c.isprintable() or c == "\n" for c in out)
+    assert "a\\u009b2J\\u007f\\u202e\\u2028\\udb40\\udc41\\ud800" in out
+    assert "Zoë’s Mac 🍏" in out, "letters stay letters"
+    assert json.loads(out) == ([hostile] if form is Form.JSON else hostile)
+    print_facts(hostile, form)
+    assert all(c.isprintable() or c == "\n" for c in capsys.readouterr().out)
+
+
+def test_csv_is_escaped_as_a_table_is_where_a_terminal_shows_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program on a pipe gets the very value."""
+    lines = [{"id": "a\x9b\x7f\u202e", "name": "Zoë"}]
+    print_list(lines, COLUMNS, Form.CSV)
+    assert capsys.readouterr().out == "id,name\na\x9b\x7f\u202e,Zoë\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    print_list(lines, COLUMNS, Form.CSV)
+    assert capsys.readouterr().out == "id,name\na\\x9b\\x7f\\x202e,Zoë\n"
+
+
 def test_a_table_on_a_pipe_is_neither_folded_nor_coloured(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

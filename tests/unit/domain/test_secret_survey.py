@@ -130,19 +130,29 @@ def test_a_disk_that_is_encrypted_and_whose_key_is_not_here_is_a_gap() -> None:
     assert one.why == "FileVault is on (FDE_Enabled), and no recovery key is held"
     assert one.told_at == after(hours=1)
     assert one.todo == (
-        'ostiary filevault install UDID-1 --location "the help desk"; '
-        "then ostiary token rotate UDID-1 filevault-key --unlock-with-stdin"
+        'ostiary filevault install --location "the help desk" UDID-1; '
+        "then ostiary token rotate --unlock-with-stdin UDID-1 filevault-key"
     )
     installed = escrow(1, TokenKind.FILEVAULT_ESCROW_KEY, current=record_id(50))
     assert gap(mac(), DISK, said(**ENCRYPTED), installed).todo == (
-        "ostiary token rotate UDID-1 filevault-key --unlock-with-stdin"
+        "ostiary token rotate --unlock-with-stdin UDID-1 filevault-key"
     )
 
 
 def test_a_command_that_is_copied_names_the_device_and_runs_nothing_else() -> None:
     """Devices choose their ids."""
     row = mac(id="$(reboot) 1", bootstrap=None)
-    assert "rotate '$(reboot) 1' filevault-key" in gap(row, DISK, said(**ENCRYPTED)).todo
+    assert (
+        "--unlock-with-stdin '$(reboot) 1' filevault-key" in gap(row, DISK, said(**ENCRYPTED)).todo
+    )
+
+
+def test_an_id_that_looks_like_an_option_stands_behind_two_dashes_and_the_options_before() -> None:
+    one = gap(mac(id="--dry-run", bootstrap=None), DISK, said(**ENCRYPTED))
+    assert one.todo == (
+        'ostiary filevault install --location "the help desk" -- --dry-run; '
+        "then ostiary token rotate --unlock-with-stdin -- --dry-run filevault-key"
+    )
 
 
 def test_where_no_command_helps_the_reason_is_told() -> None:
@@ -307,7 +317,7 @@ def test_a_password_of_somebody_else_is_a_gap(
     assert (one.state, one.severity) == (GapState.MISSING, Severity.CRITICAL)
     assert one.todo.endswith(f"ostiary token rotate UDID-1 {kind}")
     earlier = value(1, kind, state=TokenState.RETIRED)
-    assert "ostiary token escrow UDID-1 --all" in gap(row, kind, told, earlier).todo
+    assert "ostiary token escrow --all UDID-1" in gap(row, kind, told, earlier).todo
     held = (escrow(1, kind, current=record_id(1)), value(1, kind))
     assert gaps(row, told, *held) == {}
     assert gaps(row, said(FDE_Enabled=False)) == {}, "silence is no gap"
@@ -498,6 +508,9 @@ def test_a_passcode_without_an_unlock_token_is_a_gap() -> None:
     again = gap(iphone(), UNLOCK, *told, retired)
     assert again.since == after(days=1)
     assert again.why.endswith("the last one is retired, the device enrolled again")
+    strangers = value(4, UNLOCK, relationship="stranger", changed_at=after(days=9))
+    assert gap(iphone(), UNLOCK, *told, retired, strangers) == again, "a contester moves nothing"
+    assert gap(iphone(), UNLOCK, *told, strangers) == one
 
 
 @pytest.mark.parametrize(
@@ -645,6 +658,14 @@ def test_what_another_holder_or_a_contested_newcomer_told_fills_no_gap() -> None
     told = said(**ENCRYPTED, IsRecoveryLockEnabled=True)
     missed = gaps(mac(), told, hardware(IsSupervised=False), strangers, others)
     assert set(missed) == {DISK, LOCK}
+
+
+def test_a_password_that_an_earlier_relationship_left_in_history_is_still_worth_a_try() -> None:
+    """4.5: it outlives erases and enrollments; no contester can put one there but as a candidate."""
+    told = said(FDE_Enabled=False, FirmwarePasswordStatus={"PasswordExists": True})
+    earlier = value(1, FIRMWARE, relationship="earlier", state=TokenState.RETIRED)
+    row = mac("MacBookPro15,1")
+    assert "token escrow --all UDID-1" in gap(row, FIRMWARE, told, earlier).todo
 
 
 def test_every_kind_that_can_be_asked_for_has_a_rule() -> None:

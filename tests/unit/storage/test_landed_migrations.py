@@ -36,6 +36,18 @@ LANDED = {
     "postgres/0005_before_lookups.sql": (
         "b3d9e44e80dcb7fe0d0b8a947fd9927867886dc1dab59780e48801be35942207"
     ),
+    "sqlite/0006_before_came_erased.sql": (
+        "8348d2e81fc731e576754088ba12efe85729db9a120c45d16f7da1332537a007"
+    ),
+    "sqlite/0007_before_serial_numbers.sql": (
+        "a680adff9d303fb52c3d51a854431a1eb6d207014cb42192230fbcfe52cf243b"
+    ),
+    "postgres/0006_before_came_erased.sql": (
+        "136499520787ee2f4bc8af6fba44e3b98020fe8705af40d7107851dcd845ca9d"
+    ),
+    "postgres/0007_before_serial_numbers.sql": (
+        "a680adff9d303fb52c3d51a854431a1eb6d207014cb42192230fbcfe52cf243b"
+    ),
 }
 """SHA-256 of each; a step is added here once it is on the main branch."""
 

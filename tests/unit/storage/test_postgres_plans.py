@@ -26,9 +26,9 @@ SIZE = 50_000
 FILL = f"""
     INSERT INTO enrollment (key, tenant, id, type, state, standing, topic, proof, created_at,
                             authenticated_at, awaiting, has_session, token_updates, version,
-                            push_record)
+                            push_record, serial_number)
     SELECT md5('e' || n), 'default', 'UDID-' || n, 'Device', 'enrolled', 'current', 'topic',
-           'proven', now(), now(), false, false, 1, 1, md5('t' || n)
+           'proven', now(), now(), false, false, 1, 1, md5('t' || n), 'SERIAL-' || n
       FROM generate_series(1, {SIZE}) n;
     INSERT INTO enrollment (key, tenant, id, type, parent_key, state, standing, topic, proof,
                             created_at, authenticated_at, awaiting, has_session, token_updates,

@@ -126,6 +126,7 @@ def test_no_statement_sorts_what_could_be_many(
         (write_tokens.ADD_RECORD, "token_generation"),
         (write.SUPERSEDE_IDENTITIES, "token_identity"),
         (reports.LIST_ENROLLMENTS, "enrollment_by_id"),
+        (reports.FIND_BY_SERIAL, "enrollment_serial"),
         (reports.COUNT_AUDITED, "audit_by_time"),
         (reports.LIST_CLOSED, "command_closed_by_uuid"),
         (reports.LIST_TOKENS_OF_RARE_KIND, "token_rare_kind"),

@@ -61,7 +61,7 @@ async def test_gaps_are_told_with_what_would_close_them(
     assert (disk["id"], disk["serial"], disk["kind"]) == ("A", "SA", "filevault-key")
     assert (disk["state"], disk["severity"], disk["since"]) == ("missing", "critical", None)
     assert disk["reported"] == "2026-06-01T00:00:00Z"
-    assert disk["todo"].startswith("ostiary filevault install A ")
+    assert disk["todo"].startswith("ostiary filevault install --location ")
     assert (lock["id"], lock["kind"], lock["state"]) == ("B", "recovery-lock", "in doubt")
     assert (lock["why"], lock["severity"]) == ("no answer came", "warning")
     assert (found["looked_at"], found["with_gaps"]) == (3, 2)

@@ -138,11 +138,6 @@ def standard_form(request_type: str) -> Command:
     return _STANDARD[request_type]
 
 
-def is_standard(command: Command) -> bool:
-    """Whether the command is word for word the standard form of its type: nothing of it need be stored."""
-    return _STANDARD.get(str(command.get("RequestType"))) == command
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawCommand:
     """A command as somebody wrote it: the whole plist read, its UUID None if they left it to us."""

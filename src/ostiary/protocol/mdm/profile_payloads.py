@@ -25,9 +25,8 @@ def forbidden_to_own_devices(command: Command) -> frozenset[str]:
     profile = command.get("Payload")
     if command.get("RequestType") != "InstallProfile" or not isinstance(profile, bytes):
         return frozenset()
-    # Signed or not, a type is in the bytes as it is written: most profiles need not be taken apart.
-    named = {one for one in NOT_UNDER_USER_ENROLLMENT if one.encode() in profile}
-    return frozenset(named & _payload_types(profile)) if named else frozenset()
+    # A type can be spelled in many ways, so that it is looked for in what was read, not in the bytes.
+    return NOT_UNDER_USER_ENROLLMENT & _payload_types(profile)
 
 
 def _payload_types(profile: bytes) -> set[str]:
@@ -35,6 +34,9 @@ def _payload_types(profile: bytes) -> set[str]:
         payloads = read_profile(profile).as_mapping().get("PayloadContent")
     except OstiaryError:
         return set()
+    if isinstance(payloads, Mapping):
+        # No array, as Apple wants it: one payload, or several by name.
+        payloads = [payloads, *payloads.values()]
     if not isinstance(payloads, list):
         return set()
     found = (one.get("PayloadType") for one in payloads if isinstance(one, Mapping))

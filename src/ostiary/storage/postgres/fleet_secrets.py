@@ -8,6 +8,7 @@ from ostiary.domain.token import TenantId, TokenKind
 from ostiary.ports.fleet_secrets import NEWEST_OF_A_KIND, FleetPage
 from ostiary.storage.device_secrets import (
     NO_HISTORY,
+    own,
     place_after,
     put_together,
     unread_pointers,
@@ -24,13 +25,14 @@ ESCROWS_OF_MANY: Final = f"""
 """  # noqa: S608 - made of constants; served by the primary key
 RECORDS_OF_MANY: Final = with_columns(f"""
     SELECT t.*
-      FROM unnest($2::text[]) h (holder)
+      FROM enrollment e
      CROSS JOIN unnest($3::text[]) k (kind)
      CROSS JOIN LATERAL (SELECT $public_token FROM token t
-                          WHERE t.tenant = $1 AND t.holder = h.holder AND t.kind = k.kind
+                          WHERE t.tenant = $1 AND t.holder = e.id AND t.kind = k.kind
+                            AND {own("t")}
                           ORDER BY t.generation DESC LIMIT $4) t
-     WHERE t.state NOT IN {NO_HISTORY}
-""")  # noqa: S608 - made of constants; served by token_generation
+     WHERE e.key = ANY($2::text[]) AND t.state NOT IN {NO_HISTORY}
+""")  # noqa: S608 - made of constants; served by the primary key and token_generation
 RECORDS_BY_ID: Final = with_columns("""
     SELECT $public_token FROM token t WHERE t.id = ANY($2::text[]) AND t.tenant = $1
 """)  # served by the primary key
@@ -62,14 +64,13 @@ class PostgresFleetSecrets:
                 holders = [escape(row.id) for row in devices]
                 found = await session.rows(ESCROWS_OF_MANY, tenant, holders)
                 escrows = [escrow_from(row) for row in found]
-                found = await session.rows(
-                    RECORDS_OF_MANY, tenant, holders, words, NEWEST_OF_A_KIND
-                )
+                keys = [row.key for row in devices]
+                found = await session.rows(RECORDS_OF_MANY, tenant, keys, words, NEWEST_OF_A_KIND)
                 records = [token_from(row) for row in found]
                 if older := unread_pointers(devices, escrows, records):
                     found = await session.rows(RECORDS_BY_ID, tenant, older)
                     records += [token_from(row) for row in found]
-                found = await session.rows(LIST_FACTS, [row.key for row in devices])
+                found = await session.rows(LIST_FACTS, keys)
                 sheets = [sheet_from(row) for row in found]
             return FleetPage(
                 devices=put_together(devices, escrows, records, sheets),

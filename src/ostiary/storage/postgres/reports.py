@@ -1,6 +1,6 @@
 """Lists and counts on PostgreSQL, over connections of their own. Last-seen may lag by what each node still keeps in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -39,6 +39,11 @@ FIND_ENROLLMENTS: Final = with_columns("""
               coalesce(p.created_at, e.created_at) DESC, coalesce(p.key, e.key),
               e.parent_key IS NOT NULL, e.id
 """)  # served by enrollment_by_id and enrollment_user
+FIND_BY_SERIAL: Final = with_columns("""
+    SELECT $enrollment FROM enrollment e
+     WHERE e.tenant = $1 AND e.serial_number = ANY($2::text[]) AND e.serial_number IS NOT NULL
+       AND length(e.serial_number) <= 255 AND e.standing = 'current' AND e.parent_key IS NULL
+""")  # served by enrollment_serial
 LIST_PUSH_DEAD: Final = with_columns("""
     SELECT $enrollment FROM enrollment e
      WHERE e.tenant = $1 AND e.push_dead_since IS NOT NULL AND e.key > $2
@@ -154,6 +159,13 @@ class PostgresReports:
         self, tenant: TenantId, enrollment_id: EnrollmentId
     ) -> tuple[Enrollment, ...]:
         rows = await self._pool.rows(FIND_ENROLLMENTS, tenant, enrollment_id)
+        return tuple(enrollment_from(row) for row in rows)
+
+    async def find_by_serial(
+        self, tenant: TenantId, serials: Collection[str]
+    ) -> tuple[Enrollment, ...]:
+        escaped = [escape(serial) for serial in sorted(set(serials))]
+        rows = await self._pool.rows(FIND_BY_SERIAL, tenant, escaped)
         return tuple(enrollment_from(row) for row in rows)
 
     async def list_push_dead(

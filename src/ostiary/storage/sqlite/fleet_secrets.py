@@ -9,6 +9,7 @@ from ostiary.domain.token import TenantId, TokenKind
 from ostiary.ports.fleet_secrets import NEWEST_OF_A_KIND, FleetPage
 from ostiary.storage.device_secrets import (
     NO_HISTORY,
+    own,
     place_after,
     put_together,
     unread_pointers,
@@ -25,13 +26,15 @@ ESCROWS_OF_MANY: Final = f"""
 """  # noqa: S608 - made of constants; served by the primary key
 RECORDS_OF_MANY: Final = with_columns(f"""
     SELECT $public_token
-      FROM json_each(?2) h CROSS JOIN json_each(?3) k CROSS JOIN token t
-     WHERE t.tenant = ?1 AND t.holder = h.value AND t.kind = k.value
-       AND t.generation > -?4 + (SELECT max(n.generation) FROM token n
-                                  WHERE n.tenant = ?1 AND n.holder = h.value
-                                    AND n.kind = k.value)
-       AND t.state NOT IN {NO_HISTORY}
-""")  # noqa: S608 - made of constants; served by token_generation
+      FROM json_each(?2) d CROSS JOIN enrollment e CROSS JOIN json_each(?3) k CROSS JOIN token t
+     WHERE e.key = d.value
+       AND t.tenant = ?1 AND t.holder = e.id AND t.kind = k.value
+       AND t.generation >= coalesce((SELECT n.generation FROM token n
+                                      WHERE n.tenant = ?1 AND n.holder = e.id
+                                        AND n.kind = k.value AND {own("n")}
+                                      ORDER BY n.generation DESC LIMIT 1 OFFSET ?4 - 1), 0)
+       AND {own("t")} AND t.state NOT IN {NO_HISTORY}
+""")  # noqa: S608 - made of constants; served by the primary key and token_generation
 RECORDS_BY_ID: Final = with_columns("""
     SELECT $public_token FROM json_each(?2) i CROSS JOIN token t
      WHERE t.id = i.value AND +t.tenant = ?1
@@ -56,12 +59,12 @@ class SqliteFleetSecrets:
             devices = [row for row in rows if is_surveyed(row)]
             holders = json.dumps([row.id for row in devices])
             escrows = [escrow_from(row) for row in read(ESCROWS_OF_MANY, (tenant, holders))]
-            wanted = (tenant, holders, json.dumps(kinds), NEWEST_OF_A_KIND)
+            keys = json.dumps([row.key for row in devices])
+            wanted = (tenant, keys, json.dumps(kinds), NEWEST_OF_A_KIND)
             records = [token_from(row) for row in read(RECORDS_OF_MANY, wanted)]
             if older := unread_pointers(devices, escrows, records):
                 named = read(RECORDS_BY_ID, (tenant, json.dumps(older)))
                 records += [token_from(row) for row in named]
-            keys = json.dumps([row.key for row in devices])
             sheets = [sheet_from(row) for row in read(LIST_FACTS, (keys,))]
             return FleetPage(
                 devices=put_together(devices, escrows, records, sheets),

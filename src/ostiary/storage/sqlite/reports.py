@@ -1,7 +1,7 @@
 """Lists and counts on SQLite. Last-seen may lag by what the writer still keeps in memory."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -41,6 +41,12 @@ FIND_ENROLLMENTS: Final = with_columns("""
               coalesce(p.created_at, e.created_at) DESC, coalesce(p.key, e.key),
               e.parent_key IS NOT NULL, e.id
 """)  # served by enrollment_by_id and enrollment_user
+FIND_BY_SERIAL: Final = with_columns("""
+    SELECT $enrollment
+      FROM json_each(?2) s CROSS JOIN enrollment e
+     WHERE e.tenant = ?1 AND e.serial_number = s.value AND e.serial_number IS NOT NULL
+       AND length(e.serial_number) <= 255 AND e.standing = 'current' AND e.parent_key IS NULL
+""")  # served by enrollment_serial
 LIST_PUSH_DEAD: Final = with_columns("""
     SELECT $enrollment FROM enrollment e
      WHERE e.tenant = ?1 AND e.push_dead_since IS NOT NULL AND e.key > ?2
@@ -161,6 +167,12 @@ class SqliteReports:
         self, tenant: TenantId, enrollment_id: EnrollmentId
     ) -> tuple[Enrollment, ...]:
         rows = await self._rows(FIND_ENROLLMENTS, tenant, enrollment_id)
+        return tuple(enrollment_from(row) for row in rows)
+
+    async def find_by_serial(
+        self, tenant: TenantId, serials: Collection[str]
+    ) -> tuple[Enrollment, ...]:
+        rows = await self._rows(FIND_BY_SERIAL, tenant, json.dumps(sorted(set(serials))))
         return tuple(enrollment_from(row) for row in rows)
 
     async def list_push_dead(

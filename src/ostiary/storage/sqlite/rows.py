@@ -72,12 +72,12 @@ _COMMAND_STATES: Final = _by_value(CommandState)
 _PRIORITIES: Final = _by_value(Priority)
 
 FIXED_COLUMNS: Final = (
-    "key", "tenant", "id", "type", "parent_key", "state", "standing", "topic",
+    "key", "tenant", "id", "type", "parent_key", "state", "standing", "topic", "serial_number",
 )  # fmt: skip
 """Named in indexes, and hardly ever changed: an update that leaves them out spares the indexes."""
 ENROLLMENT_COLUMNS: Final = (
     *FIXED_COLUMNS,
-    "proof", "serial_number", "device_name", "model", "model_name", "product_name", "os_version",
+    "proof", "device_name", "model", "model_name", "product_name", "os_version",
     "build_version", "created_at", "authenticated_at", "enrolled_at", "last_seen_at",
     "released_at", "contested_at",
     "push_record", "push_digest", "push_received_at", "push_arrived_at",
@@ -129,8 +129,8 @@ def with_columns(statement: str) -> str:
 def enrollment_from(row: Row, seen_at: datetime | None = None) -> Enrollment:
     """The enrollment in a row of exactly ENROLLMENT_COLUMNS; `seen_at` is a contact that may be later than the row's."""
     (
-        key, tenant, id_, type_, parent_key, state, standing, topic,
-        proof, serial_number, device_name, model, model_name, product_name, os_version,
+        key, tenant, id_, type_, parent_key, state, standing, topic, serial_number,
+        proof, device_name, model, model_name, product_name, os_version,
         build_version, created_at, authenticated_at, enrolled_at, last_seen_at,
         released_at, contested_at,
         push_record, push_digest, push_received_at, push_arrived_at,
@@ -202,8 +202,8 @@ def enrollment_values(row: Enrollment, seen_at: datetime | None = None) -> Row:
         last_seen_at = seen_at
     return (
         row.key, row.tenant, row.id, row.type.value, row.parent_key,
-        row.state.value, row.standing.value, row.topic, row.proof.value,
-        facts.serial_number, facts.device_name, facts.model, facts.model_name,
+        row.state.value, row.standing.value, row.topic, facts.serial_number,
+        row.proof.value, facts.device_name, facts.model, facts.model_name,
         facts.product_name, facts.os_version, facts.build_version,
         micros(row.created_at), micros(row.authenticated_at), micros_or_none(row.enrolled_at),
         micros_or_none(last_seen_at), micros_or_none(row.released_at),

@@ -167,7 +167,10 @@ def _turn(row: Enrollment) -> tuple[bool, bool]:
 
 
 def _fixed(row: Enrollment) -> Row:
-    return (row.tenant, row.id, row.type, row.parent_key, row.state, row.standing, row.topic)
+    return (
+        row.tenant, row.id, row.type, row.parent_key, row.state, row.standing, row.topic,
+        row.facts.serial_number,
+    )  # fmt: skip
 
 
 def _supersede(transaction: Transaction, supersede: Supersede, at: datetime) -> None:

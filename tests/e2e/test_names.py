@@ -1,0 +1,89 @@
+"""Whom an operator's command means, whatever simulated devices say of themselves at the real door."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from e2e.fleet import URL, Fleet, open_fleet
+from installation import copy_installation, journal_as_before
+from ostiary.cli.failure import Failed
+from ostiary.cli.main import run
+from ostiary_sim.apns import PushAuthority
+from ostiary_sim.device import Device
+
+LOST = "C02LOST00001"
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = tmp_path_factory.mktemp("names") / "data"
+    with journal_as_before():
+        assert run(["init", "--data", str(data), "--url", URL]) == 0
+    (data / "apple").mkdir()
+    PushAuthority.open(data / "apple")
+    return data
+
+
+@pytest.fixture
+async def fleet(installation: Path, tmp_path: Path) -> AsyncIterator[Fleet]:
+    async with open_fleet(copy_installation(installation, tmp_path / "data")) as fleet:
+        yield fleet
+
+
+async def enroll_as(fleet: Fleet, udid: str, serial: str) -> Device:
+    """A Mac that says it is somebody else."""
+    rogue = fleet.new_device("mac", udid=udid, serial=serial)
+    await rogue.enroll(await fleet.profile(rogue))
+    await fleet.wake()
+    return rogue
+
+
+async def erasures(fleet: Fleet, udid: str) -> list[object]:
+    return [one for one in await fleet.commands(udid) if one["request_type"] == "EraseDevice"]
+
+
+async def test_a_device_that_says_a_victims_serial_number_as_its_udid_gets_none_of_its_commands(
+    fleet: Fleet,
+) -> None:
+    """A UDID is what a device says. Both are told, and neither is erased or asked for its secrets."""
+    victim = await fleet.enroll("mac")
+    await enroll_as(fleet, udid=victim.serial, serial="OTHER123")
+    answer = await fleet.enqueue(victim.serial, "erase-device")
+    assert f"{victim.udid} [serial number {victim.serial}, " in answer["error"]
+    assert f"{victim.serial} [serial number OTHER123, " in answer["error"]
+    for udid in (victim.udid, f":{victim.serial}"):
+        assert not await erasures(fleet, udid)
+    with pytest.raises(Failed, match="go by this name"):
+        await fleet.desk.ask(
+            "POST", "/secrets/change", content={"id": victim.serial, "kind": "recovery-lock"}
+        )
+    with pytest.raises(Failed, match="go by this name"):
+        await fleet.desk.ask("GET", "/tokens/history", params={"id": victim.serial})
+    await fleet.desk.ask(
+        "POST", "/device/release", content={"id": f":{victim.serial}", "reason": "a rogue"}
+    )
+    assert (await fleet.enrollment(victim.udid))["state"] == "enrolled"
+    assert (await fleet.enqueue(victim.udid, "erase-device"))["error"] is None
+
+
+@pytest.mark.parametrize("is_settled", [False, True])
+async def test_the_serial_number_that_a_contest_says_does_not_name_the_true_device(
+    fleet: Fleet, *, is_settled: bool
+) -> None:
+    """Whoever releases or erases the device that is lost would release or erase the true one. (3.8 rule 6)"""
+    true = await fleet.enroll("mac")
+    await enroll_as(fleet, udid=true.udid, serial=LOST)
+    if is_settled:
+        await fleet.desk.ask(
+            "POST", "/device/keep-certificate", content={"id": true.udid, "reason": "not ours"}
+        )
+    answer = await fleet.enqueue(LOST, "erase-device")
+    assert answer["error"] is not None
+    with pytest.raises(Failed):
+        await fleet.desk.ask("POST", "/device/release", content={"id": LOST, "reason": "sold"})
+    await fleet.wake()
+    await true.idle()
+    assert true.enrolled
+    assert (await fleet.enrollment(true.udid))["state"] == "enrolled"
+    assert not await erasures(fleet, true.udid)
