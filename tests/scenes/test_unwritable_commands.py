@@ -201,6 +201,42 @@ async def test_a_report_about_a_secret_that_is_gone_is_booked_and_somebody_is_to
     assert await house.alerts() & {GONE, "command-does-not-open"}
 
 
+@pytest.mark.parametrize("kind", [TokenKind.PUSH, TokenKind.UNLOCK])
+async def test_a_new_token_is_kept_though_the_one_before_it_is_gone(
+    house: House, kind: TokenKind
+) -> None:
+    """TU-3: what a device hands over once is not refused for what the database lost."""
+    phone = await house.enrolled(IPHONE)
+    lose(house, phone, kind, newest=True)
+    await phone.token_update(Token=b"n" * 32, UnlockToken=b"a new one")
+    assert await house.value(phone.id, TokenKind.UNLOCK) == b"a new one"
+    assert GONE in await house.alerts()
+    await phone.send("CheckOut", Topic=phone.topic)
+
+
+async def test_a_new_bootstrap_token_is_kept_though_the_one_before_it_is_gone(house: House) -> None:
+    mac = await house.enrolled(MAC)
+    await mac.set_bootstrap(b"the first")
+    lose(house, mac, TokenKind.BOOTSTRAP, newest=True)
+    await mac.set_bootstrap(b"the second")
+    assert await mac.get_bootstrap() == b"the second"
+    assert GONE in await house.alerts()
+
+
+@pytest.mark.parametrize("said", ["CheckOut", "Authenticate"])
+async def test_a_device_leaves_and_begins_anew_though_its_tokens_are_gone(
+    house: House, said: str
+) -> None:
+    phone = await house.enrolled(IPHONE)
+    lose(house, phone, TokenKind.UNLOCK, newest=True)
+    house.clock.advance(minutes=1)
+    if said == "CheckOut":
+        await phone.send("CheckOut", Topic=phone.topic)
+    await phone.authenticate()
+    await phone.token_update(UnlockToken=b"a new one")
+    assert await house.value(phone.id, TokenKind.UNLOCK) == b"a new one"
+
+
 async def test_a_lost_lock_pin_is_told_of_when_the_mac_answers(house: House) -> None:
     mac = await house.enrolled(MAC)
     uuid = await house.enqueue(mac.id, "DeviceLock")

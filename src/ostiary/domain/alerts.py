@@ -171,14 +171,14 @@ def command_does_not_open(
 
 
 def secret_records_gone(device: Enrollment, uuid: str | None) -> Alert:
-    """A report speaks of stored secrets that are not in the ledger any more. (escrowed-secrets.md 4.0.2 rule 4)"""
-    what = "A report" if uuid is None else f"The answer to command {uuid}"
+    """A message speaks of stored secrets that are not in the ledger any more. (escrowed-secrets.md 4.0.2 rule 4)"""
+    what = "A message of the device" if uuid is None else f"The answer to command {uuid}"
     return Alert(
         tenant=device.tenant,
         subject=device.id,
         kind="secret-records-gone",
         sentence=f"{what} speaks of a stored secret that is not in the database any more: the database was restored in "
-        "part, or rows were deleted. The report was booked, and of the lost value nothing was noted. What is left says "
+        "part, or rows were deleted. It was booked, and of the lost value nothing was noted. What is left says "
         f"`ostiary token escrow --all {as_arguments(device.id)}`; restore the database whole if there is a backup with more.",
     )
 

@@ -1,7 +1,7 @@
 """A change that speaks of ledger records which the database has lost: the rest of it is booked, and somebody is told.
 
-A report is told until it is booked; one that could not be would hold back its channel for ever.
-Source: check-in-and-commands.md 3.4 rules 2 and 3; escrowed-secrets.md 4.0.2 rule 4.
+A report is told until it is booked, and one that could not be would hold back its channel for ever; a check-in that could not
+be would lose the token that it brings. Source: check-in-and-commands.md 3.4 rules 2 and 3; escrowed-secrets.md 4.0.2 rule 4.
 """
 
 from collections.abc import Collection

@@ -57,6 +57,7 @@ from ostiary.services.bootstrap_reads import BootstrapReads
 from ostiary.services.connect import MakeProfile
 from ostiary.services.declarations import answer_declarative_management
 from ostiary.services.farewell import say_goodbye
+from ostiary.services.gone_records import decide_whatever_is_gone
 from ostiary.services.identifiers import new_identifier
 from ostiary.services.minted_tokens import refuse_to_mint
 from ostiary.services.network_users import NetworkUsers
@@ -323,8 +324,8 @@ class CheckinService:
         return say_goodbye(change.answer) if isinstance(change.answer, Goodbye) else None
 
     async def _ask(self, ask: Ask, rule: Callable[[Snapshot], Change[AnswerT]]) -> Change[AnswerT]:
-        return await self._enrollments.decide(
-            ask, settling(rule, self._policy(), self._clock.now())
+        return await decide_whatever_is_gone(
+            self._enrollments, ask, settling(rule, self._policy(), self._clock.now())
         )
 
     async def _shown(

@@ -1,6 +1,6 @@
 """The command channel: a report booked, the next command rendered and handed out."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
@@ -26,15 +26,12 @@ from ostiary.domain.decision import (
     Snapshot,
 )
 from ostiary.domain.enrollment import Enrollment
-from ostiary.domain.gone_records import records_needed, without_records
 from ostiary.domain.last_look import Look, TargetNotLookedAt
 from ostiary.domain.ledger import SealedToken
 from ostiary.domain.pairing import CertificateNotPaired
 from ostiary.domain.policy import Policy
-from ostiary.domain.token import RecordId
 from ostiary.domain.unopened import Unopened
 from ostiary.domain.visitor import DeviceIdentity
-from ostiary.errors import Conflicting
 from ostiary.ports.clock import Clock
 from ostiary.ports.meter import Meter
 from ostiary.ports.sealer import EpochUnknown, Sealer
@@ -44,6 +41,7 @@ from ostiary.protocol.mdm.redaction import render_result
 from ostiary.services.adoption import adopt
 from ostiary.services.enrollment import NoPushCertificate
 from ostiary.services.farewell import say_goodbye
+from ostiary.services.gone_records import decide_whatever_is_gone
 from ostiary.services.rendering import CommandDoesNotOpen, CommandWriter
 from ostiary.services.reply import Farewell, Media, Reply, UserIsNotManaged
 from ostiary.services.secret_reports import SecretReader, Sheet, SheetMemory, read_sheet
@@ -201,43 +199,8 @@ class CommandChannel:
 
     async def _asked(self, ask: Ask, report: Report, policy: Policy) -> Change[ReportAnswer]:
         rule = settling(lambda seen: apply_report(seen, report), policy, report.now)
-        wanted: list[Change[ReportAnswer]] = []
-
-        def noted(seen: Snapshot) -> Change[ReportAnswer]:
-            wanted[:] = [rule(seen)]
-            return wanted[0]
-
-        try:
-            return await self._enrollments.decide(ask, noted)
-        except Conflicting:
-            gone = await self._gone(wanted)
-            if not gone:
-                raise
-        return await self._booked_without(gone, ask, report, rule)
-
-    async def _gone(self, wanted: Sequence[Change[ReportAnswer]]) -> frozenset[RecordId]:
-        """The records of a change that did not fit which are in the ledger no more; none if the rule refused."""
-        needed = frozenset[RecordId]().union(*(records_needed(change) for change in wanted))
-        lost = [one for one in needed if await self._enrollments.load_record(one) is None]
-        return frozenset(lost)
-
-    async def _booked_without(
-        self,
-        gone: frozenset[RecordId],
-        ask: Ask,
-        report: Report,
-        rule: Callable[[Snapshot], Change[ReportAnswer]],
-    ) -> Change[ReportAnswer]:
-        """A report is booked whatever the ledger has lost: the device would repeat it for ever."""
         uuid = report.message.command_uuid
-        log.error("secret_records_gone", record_ids=sorted(gone), command_uuid=uuid)
-
-        def rest(seen: Snapshot) -> Change[ReportAnswer]:
-            change = rule(seen)
-            device = seen.device
-            return change if device is None else without_records(change, gone, device, uuid)
-
-        return await self._enrollments.decide(ask, rest)
+        return await decide_whatever_is_gone(self._enrollments, ask, rule, uuid=uuid)
 
     async def _profile_for(self, target: TargetNotLookedAt) -> tuple[bytes | None, str | None]:
         """The profile that goes along, if the command wants one; or why there is none."""
