@@ -1,11 +1,11 @@
-"""Every storage that decisions may stand on."""
+"""Every storage that decisions may stand on, and the two databases, for what has no twin in memory."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from conformance.storage_twins import AnyStorage
+from conformance.storage_twins import AnyStorage, Database
 from conformance.storage_values import MovedClock
 from ostiary.storage.memory.storage import MemoryStorage
 from ostiary.storage.postgres.storage import open_postgres
@@ -31,4 +31,24 @@ async def storage(storage_url: str) -> AsyncIterator[AnyStorage]:
             yield opened
     else:
         async with open_postgres(storage_url, clock=MovedClock()) as opened:
+            yield opened
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a database of each engine is to be."""
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:///{tmp_path}/ostiary.db"
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """An empty database of each engine."""
+    scheme, _, path = database_url.partition("///")
+    if scheme == "sqlite:":
+        async with open_sqlite(Path(path), clock=MovedClock()) as opened:
+            yield opened
+    else:
+        async with open_postgres(database_url, clock=MovedClock()) as opened:
             yield opened

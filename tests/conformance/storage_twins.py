@@ -35,7 +35,8 @@ from ostiary.storage.sqlite.rows import (
 )
 from ostiary.storage.sqlite.storage import SqliteStorage
 
-AnyStorage = MemoryStorage | SqliteStorage | PostgresStorage
+Database = SqliteStorage | PostgresStorage
+AnyStorage = MemoryStorage | Database
 
 
 async def store(storage: AnyStorage, **parts: Any) -> Snapshot:

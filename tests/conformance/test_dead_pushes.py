@@ -1,37 +1,12 @@
 """Dead push tokens as people see them, on both databases and over the control socket."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 
-import pytest
-
-from conformance.storage_twins import store
-from conformance.storage_values import NOON, MovedClock, device, key, pointer, record, user
+from conformance.storage_twins import Database, store
+from conformance.storage_values import NOON, device, key, pointer, record, user
 from ostiary.domain.enrollment import Enrollment, State
 from ostiary.domain.token import DEFAULT_TENANT, TenantId
-from ostiary.storage.postgres.storage import PostgresStorage, open_postgres
-from ostiary.storage.sqlite.storage import SqliteStorage, open_sqlite
 from ostiary.web.lines import dead_push_line, enrollment_facts
-from postgres_server import PostgresServer
-
-Database = SqliteStorage | PostgresStorage
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def storage(
-    request: pytest.FixtureRequest, tmp_path: Path, postgres_server: PostgresServer
-) -> AsyncIterator[Database]:
-    if request.param == "sqlite":
-        opened: Database = open_sqlite(tmp_path / "dead.db", clock=MovedClock())
-        yield opened
-        await opened.close()
-        return
-    url = await postgres_server.lend_database()
-    opened = open_postgres(url, clock=MovedClock())
-    yield opened
-    await opened.close()
-    await postgres_server.take_back(url)
 
 
 def dead(number: int, **changes: object) -> Enrollment:
@@ -39,7 +14,7 @@ def dead(number: int, **changes: object) -> Enrollment:
     return device(number, push_dead_reason="Unregistered", **facts)
 
 
-async def test_dead_push_tokens_are_listed_page_by_page(storage: Database) -> None:
+async def test_dead_push_tokens_are_listed_page_by_page(database: Database) -> None:
     """Those of channels in force; whoever left needs no healing."""
     rows = (
         dead(1),
@@ -49,10 +24,10 @@ async def test_dead_push_tokens_are_listed_page_by_page(storage: Database) -> No
         dead(5),
         user(6, parent=2, push=pointer(106), push_dead_since=NOON, push_dead_reason="ExpiredToken"),
     )
-    await store(storage, rows=rows, records=tuple(record(100 + n, holder=n) for n in (1, 2, 5, 6)))
+    await store(database, rows=rows, records=tuple(record(100 + n, holder=n) for n in (1, 2, 5, 6)))
 
     async def listed(limit: int, after: str | None = None) -> list[str]:
-        found = await storage.reports.list_push_dead(DEFAULT_TENANT, limit=limit, after=after)
+        found = await database.reports.list_push_dead(DEFAULT_TENANT, limit=limit, after=after)
         return [row.key for row in found]
 
     assert await listed(10) == [key(1), key(5), key(6)]

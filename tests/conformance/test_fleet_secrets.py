@@ -1,13 +1,11 @@
 """What a fleet's secrets are judged by, on both databases, and the walk through it: page by page, one tenant's, no value."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conformance.storage_twins import store
+from conformance.storage_twins import Database, store
 from conformance.storage_values import (
     NOON,
     MovedClock,
@@ -43,32 +41,12 @@ from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.services import missing_secrets
 from ostiary.services.missing_secrets import KindNotSurveyed, MissingPage, MissingSecrets
 from ostiary.services.secrets_desk import PlaceUnknown, SecretsDesk
-from ostiary.storage.postgres.storage import PostgresStorage, open_postgres
-from ostiary.storage.sqlite.storage import SqliteStorage, open_sqlite
-from postgres_server import PostgresServer
 
-Database = SqliteStorage | PostgresStorage
 CAPABLE = InstalledProfile(access_rights=8191, capabilities=frozenset({BOOTSTRAP_TOKEN}))
 LOCK, DISK = TokenKind.RECOVERY_LOCK, TokenKind.FILEVAULT_KEY
 BOOTSTRAP = TokenKind.BOOTSTRAP
 KINDS = (LOCK, DISK, BOOTSTRAP, TokenKind.UNLOCK)
 OTHER = TenantId("other")
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def storage(
-    request: pytest.FixtureRequest, tmp_path: Path, postgres_server: PostgresServer
-) -> AsyncIterator[Database]:
-    if request.param == "sqlite":
-        opened: Database = open_sqlite(tmp_path / "fleet.db", clock=MovedClock())
-        yield opened
-        await opened.close()
-        return
-    url = await postgres_server.lend_database()
-    opened = open_postgres(url, clock=MovedClock())
-    yield opened
-    await opened.close()
-    await postgres_server.take_back(url)
 
 
 def mac(number: int, **changes: Any) -> Enrollment:
@@ -84,20 +62,20 @@ def mac(number: int, **changes: Any) -> Enrollment:
 
 
 async def listed(
-    storage: Database, *, limit: int = 50, tenant: TenantId = DEFAULT_TENANT
+    database: Database, *, limit: int = 50, tenant: TenantId = DEFAULT_TENANT
 ) -> list[DeviceSecrets]:
     """Every device, in pages of so many rows."""
     found: list[DeviceSecrets] = []
     place: str | None = None
     while True:
-        page = await storage.fleet_secrets.list_secrets(tenant, KINDS, limit=limit, after=place)
+        page = await database.fleet_secrets.list_secrets(tenant, KINDS, limit=limit, after=place)
         assert len(page.devices) <= limit
         found += page.devices
         if (place := page.after) is None:
             return found
 
 
-async def test_each_device_comes_with_what_is_its_own(storage: Database) -> None:
+async def test_each_device_comes_with_what_is_its_own(database: Database) -> None:
     rows = (mac(1, bootstrap=None), mac(2, bootstrap=None))
     records = (record(1, 1, LOCK), record(2, 1, LOCK), record(3, 2, DISK), record(4, 1))
     escrows = (
@@ -106,8 +84,8 @@ async def test_each_device_comes_with_what_is_its_own(storage: Database) -> None
         escrow(2, DISK, current=record_id(3), state=EscrowState.UNCERTAIN, trouble="why"),
     )
     sheets = (sheet(1), sheet(1, SheetName.DEVICE, facts={"IsSupervised": True}), sheet(2))
-    await store(storage, rows=rows, records=records, escrows=escrows, facts=sheets)
-    first, second = await listed(storage)
+    await store(database, rows=rows, records=records, escrows=escrows, facts=sheets)
+    first, second = await listed(database)
     assert (first.device.id, second.device.id) == (udid(1), udid(2))
     assert first.escrows == (escrows[1], escrows[0]), "by kind"
     assert [(one.kind, one.generation) for one in first.records] == [(LOCK, 1), (LOCK, 2)]
@@ -117,7 +95,7 @@ async def test_each_device_comes_with_what_is_its_own(storage: Database) -> None
     assert {one.value for found in (first, second) for one in found.records} == {SealedValue(b"")}
 
 
-async def test_only_managed_devices_are_looked_at(storage: Database) -> None:
+async def test_only_managed_devices_are_looked_at(database: Database) -> None:
     rows = (
         mac(1),
         mac(2, state=State.RENEWING),
@@ -127,32 +105,32 @@ async def test_only_managed_devices_are_looked_at(storage: Database) -> None:
         mac(6, id=udid(2), standing=Standing.ENDED),
         user(7, parent=1),
     )
-    await store(storage, rows=rows)
+    await store(database, rows=rows)
     for limit in (1, 3, 50):
-        assert [one.device.key for one in await listed(storage, limit=limit)] == [key(1), key(2)]
+        assert [one.device.key for one in await listed(database, limit=limit)] == [key(1), key(2)]
 
 
-async def test_a_tenant_is_told_of_its_own_devices_alone(storage: Database) -> None:
+async def test_a_tenant_is_told_of_its_own_devices_alone(database: Database) -> None:
     """Though another holds secrets under the same id, and records of any tenant could be named."""
     own = escrow(1, LOCK, current=record_id(1), candidate=record_id(2))
     theirs = escrow(1, LOCK, tenant=OTHER, current=record_id(2))
     await store(
-        storage,
+        database,
         rows=(mac(1, bootstrap=None), mac(2, id=udid(1), tenant=OTHER, bootstrap=None)),
         records=(record(1, 1, LOCK), record(2, 1, LOCK, tenant=OTHER)),
         escrows=(own, theirs),
         facts=(sheet(1), sheet(2, facts={"FDE_Enabled": False})),
     )
     for tenant, number, kept in ((DEFAULT_TENANT, 1, own), (OTHER, 2, theirs)):
-        (one,) = await listed(storage, tenant=tenant)
+        (one,) = await listed(database, tenant=tenant)
         assert (one.device.key, one.escrows) == (key(number), (kept,))
         assert [each.id for each in one.records] == [record_id(number)]
         assert [each.enrollment_key for each in one.sheets] == [key(number)]
-    assert await listed(storage, tenant=TenantId("nobody")) == []
+    assert await listed(database, tenant=TenantId("nobody")) == []
 
 
 async def test_of_a_long_history_the_last_generations_are_read_and_what_pointers_name(
-    storage: Database,
+    database: Database,
 ) -> None:
     """A device that changes a token without end takes no more memory than another."""
     many = 2 * NEWEST_OF_A_KIND
@@ -160,12 +138,12 @@ async def test_of_a_long_history_the_last_generations_are_read_and_what_pointers
     replaced = record(many + 1, 1, DISK, state=TokenState.SUPERSEDED)
     tokens = [record(100 + number, 1, BOOTSTRAP) for number in range(many)]
     await store(
-        storage,
+        database,
         rows=(mac(1, bootstrap=pointer(100)),),
         records=(*history, replaced, *tokens),
         escrows=(escrow(1, LOCK, current=record_id(1), candidate=record_id(2)),),
     )
-    (one,) = await listed(storage)
+    (one,) = await listed(database)
     locks = [each.generation for each in one.records if each.kind is LOCK]
     assert locks == [1, 2, *range(many - NEWEST_OF_A_KIND + 1, many + 1)]
     bootstraps = [each.generation for each in one.records if each.kind is BOOTSTRAP]
@@ -174,7 +152,7 @@ async def test_of_a_long_history_the_last_generations_are_read_and_what_pointers
 
 
 async def test_a_contester_pushes_nothing_out_of_the_window_and_puts_nothing_in(
-    storage: Database,
+    database: Database,
 ) -> None:
     """check-in-and-commands.md 2.3: what an earlier relationship left behind still counts, except handed over tokens."""
     many = 2 * NEWEST_OF_A_KIND
@@ -186,7 +164,7 @@ async def test_a_contester_pushes_nothing_out_of_the_window_and_puts_nothing_in(
     ]
     gone = TokenState.RETIRED
     await store(
-        storage,
+        database,
         rows=(mac(1, bootstrap=None), mac(2, id=udid(1), standing=Standing.CONTESTED)),
         records=(
             record(1, 1, BOOTSTRAP, state=gone),
@@ -200,7 +178,7 @@ async def test_a_contester_pushes_nothing_out_of_the_window_and_puts_nothing_in(
             record(6, 1, DISK, state=TokenState.CANDIDATE),
         ),
     )
-    (one,) = await listed(storage)
+    (one,) = await listed(database)
     assert [each.id for each in one.records if each.kind is BOOTSTRAP] == [
         record_id(1),
         record_id(2),
@@ -214,7 +192,7 @@ async def test_a_contester_pushes_nothing_out_of_the_window_and_puts_nothing_in(
 
 
 async def test_the_fleets_list_and_the_health_of_one_mac_agree_whatever_a_contester_hands_over(
-    storage: Database,
+    database: Database,
 ) -> None:
     """Source: escrowed-secrets.md 4.2: lost at re-enrollment stays critical."""
     flood = [
@@ -223,23 +201,23 @@ async def test_the_fleets_list_and_the_health_of_one_mac_agree_whatever_a_contes
     ]
     lost = record(1, 1, BOOTSTRAP, state=TokenState.RETIRED, cause="the device enrolled again")
     await store(
-        storage,
+        database,
         rows=(
             mac(1, bootstrap=None),
             mac(2, id=udid(1), standing=Standing.CONTESTED, bootstrap=pointer(124)),
         ),
         records=(lost, *flood),
     )
-    (page,) = await walk(storage, 50, BOOTSTRAP)
+    (page,) = await walk(database, 50, BOOTSTRAP)
     ((gap,),) = [one.gaps for one in page.found]
-    desk = SecretsDesk(storage.reports, storage.escrows, MovedClock(after(days=30)))
+    desk = SecretsDesk(database.reports, database.escrows, MovedClock(after(days=30)))
     health = (await desk.bootstrap_of(DEFAULT_TENANT, udid(1))).health
     assert (health.word, health.severity) == (BootstrapWord.LOST, Severity.CRITICAL)
     assert gap.severity is health.severity
     assert gap.why == f"{health.word}: {health.causes[0]}"
 
 
-async def test_ids_of_any_letters_are_walked_through(storage: Database) -> None:
+async def test_ids_of_any_letters_are_walked_through(database: Database) -> None:
     ids = ["a/b", "a/c/d", "odd\ufdd0 id", "plain"]
     rows = [
         mac(number, id=EnrollmentId(one), bootstrap=None) for number, one in enumerate(ids, start=1)
@@ -247,14 +225,14 @@ async def test_ids_of_any_letters_are_walked_through(storage: Database) -> None:
     secrets = [
         replace(escrow(number, LOCK), holder=Holder(one)) for number, one in enumerate(ids, start=1)
     ]
-    await store(storage, rows=tuple(rows), escrows=tuple(secrets))
+    await store(database, rows=tuple(rows), escrows=tuple(secrets))
     for limit in (1, 2, 3):
-        found = await listed(storage, limit=limit)
+        found = await listed(database, limit=limit)
         assert [one.device.id for one in found] == ids
         assert all(len(one.escrows) == 1 for one in found)
 
 
-async def furnish(storage: Database, count: int) -> None:
+async def furnish(database: Database, count: int) -> None:
     """Every third Mac has a disk without a key, every third a key, every third was never asked."""
     rows = [mac(number) for number in range(1, count + 1)]
     tokens = [record(9_000 + number, number, BOOTSTRAP) for number in range(1, count + 1)]
@@ -268,12 +246,12 @@ async def furnish(storage: Database, count: int) -> None:
             sheet(number, SheetName.DEVICE, facts={"IsSupervised": False}),
         )
     ]
-    await store(storage, rows=tuple(rows), records=(*tokens, *keys), facts=tuple(sheets))
+    await store(database, rows=tuple(rows), records=(*tokens, *keys), facts=tuple(sheets))
 
 
-async def walk(storage: Database, limit: int, kind: TokenKind | None = None) -> list[MissingPage]:
+async def walk(database: Database, limit: int, kind: TokenKind | None = None) -> list[MissingPage]:
     """Every page of the walk."""
-    desk = MissingSecrets(storage.fleet_secrets, MovedClock(after(days=30)))
+    desk = MissingSecrets(database.fleet_secrets, MovedClock(after(days=30)))
     pages = [await desk.list_missing(DEFAULT_TENANT, kind=kind, limit=limit, after=None)]
     while (place := pages[-1].after) is not None:
         pages.append(await desk.list_missing(DEFAULT_TENANT, kind=kind, limit=limit, after=place))
@@ -282,13 +260,13 @@ async def walk(storage: Database, limit: int, kind: TokenKind | None = None) -> 
 
 @pytest.mark.parametrize("limit", [1, 2, 50])
 async def test_the_walk_finds_each_gap_once_and_counts_every_device_once(
-    storage: Database, monkeypatch: pytest.MonkeyPatch, limit: int
+    database: Database, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     """At whatever length of page."""
     monkeypatch.setattr(missing_secrets, "_ROWS_AT_ONCE", 2)
     monkeypatch.setattr(missing_secrets, "_MOST_ROWS", 6)
-    await furnish(storage, 9)
-    pages = await walk(storage, limit)
+    await furnish(database, 9)
+    pages = await walk(database, limit)
     assert all(len(page.found) <= limit for page in pages)
     found = [
         (one.device.id, [gap.kind for gap in one.gaps]) for page in pages for one in page.found
@@ -301,20 +279,20 @@ async def test_the_walk_finds_each_gap_once_and_counts_every_device_once(
     assert [name for one in silent for name in one.first] == [udid(number) for number in (3, 6, 9)]
 
 
-async def test_a_walk_may_look_at_one_kind_alone(storage: Database) -> None:
-    await furnish(storage, 3)
-    (page,) = await walk(storage, 50, TokenKind.BYPASS_DEVICE)
+async def test_a_walk_may_look_at_one_kind_alone(database: Database) -> None:
+    await furnish(database, 3)
+    (page,) = await walk(database, 50, TokenKind.BYPASS_DEVICE)
     assert (page.found, page.looked_at, dict(page.by_kind)) == ((), 3, {})
     assert list(page.not_known) == [Report.DEVICE_INFORMATION]
-    (page,) = await walk(storage, 50, LOCK)
+    (page,) = await walk(database, 50, LOCK)
     assert list(page.not_known) == [Report.SECURITY_INFO]
     with pytest.raises(KindNotSurveyed, match="filevault-key"):
-        await walk(storage, 50, TokenKind.PUSH)
+        await walk(database, 50, TokenKind.PUSH)
 
 
-async def test_a_walk_goes_on_from_no_place_but_its_own(storage: Database) -> None:
+async def test_a_walk_goes_on_from_no_place_but_its_own(database: Database) -> None:
     """An id alone would begin at the beginning, and say that all is there."""
-    desk = MissingSecrets(storage.fleet_secrets, MovedClock())
+    desk = MissingSecrets(database.fleet_secrets, MovedClock())
     for place in (udid(1), "", "/", f"{udid(1)}/x"):
         with pytest.raises(PlaceUnknown):
             await desk.list_missing(DEFAULT_TENANT, kind=None, limit=1, after=place)

@@ -1,12 +1,10 @@
 """What operators see of secrets, on both databases: the last generation of many devices, what they report, worst first."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from conformance.storage_twins import store
+from conformance.storage_twins import Database, store
 from conformance.storage_values import (
     NOON,
     MovedClock,
@@ -38,33 +36,13 @@ from ostiary.protocol.mdm.checkin import DeviceFacts
 from ostiary.protocol.mdm.enrollment_profile import BOOTSTRAP_TOKEN
 from ostiary.services import secrets_desk
 from ostiary.services.secrets_desk import PlaceUnknown, SecretsDesk
-from ostiary.storage.postgres.storage import PostgresStorage, open_postgres
-from ostiary.storage.sqlite.storage import SqliteStorage, open_sqlite
-from postgres_server import PostgresServer
 
-Database = SqliteStorage | PostgresStorage
 CAPABLE = InstalledProfile(access_rights=8191, capabilities=frozenset({BOOTSTRAP_TOKEN}))
 KIND = TokenKind.BOOTSTRAP
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-async def storage(
-    request: pytest.FixtureRequest, tmp_path: Path, postgres_server: PostgresServer
-) -> AsyncIterator[Database]:
-    if request.param == "sqlite":
-        opened: Database = open_sqlite(tmp_path / "secrets.db", clock=MovedClock())
-        yield opened
-        await opened.close()
-        return
-    url = await postgres_server.lend_database()
-    opened = open_postgres(url, clock=MovedClock())
-    yield opened
-    await opened.close()
-    await postgres_server.take_back(url)
-
-
-def desk(storage: Database) -> SecretsDesk:
-    return SecretsDesk(storage.reports, storage.escrows, MovedClock(after(days=30)))
+def desk(database: Database) -> SecretsDesk:
+    return SecretsDesk(database.reports, database.escrows, MovedClock(after(days=30)))
 
 
 def mac(number: int, **changes: object) -> Enrollment:
@@ -72,7 +50,7 @@ def mac(number: int, **changes: object) -> Enrollment:
     return device(number, **{"facts": facts, "profile": CAPABLE, "enrolled_at": NOON, **changes})
 
 
-async def test_the_last_generation_of_each_holder_is_found_in_one_go(storage: Database) -> None:
+async def test_the_last_generation_of_each_holder_is_found_in_one_go(database: Database) -> None:
     other = TenantId("other")
     strange = Holder("an odd\ufdd0 id")
     records = (
@@ -84,27 +62,27 @@ async def test_the_last_generation_of_each_holder_is_found_in_one_go(storage: Da
         record(6, 1, KIND, tenant=other),
         replace(record(7, 1, KIND), holder=strange),
     )
-    await store(storage, rows=tuple(device(number) for number in (1, 2, 3)), records=records)
+    await store(database, rows=tuple(device(number) for number in (1, 2, 3)), records=records)
     asked = [Holder(udid(1)), Holder(udid(2)), strange, Holder("nobody")]
-    found = await storage.reports.newest_tokens(DEFAULT_TENANT, KIND, asked)
+    found = await database.reports.newest_tokens(DEFAULT_TENANT, KIND, asked)
     assert {(one.holder, one.generation, one.id) for one in found} == {
         (udid(1), 2, record_id(2)),
         (udid(2), 1, record_id(3)),
         (strange, 1, record_id(7)),
     }
     assert all(one.value == SealedValue(b"") for one in found), "values stay where they are"
-    assert await storage.reports.newest_tokens(DEFAULT_TENANT, KIND, []) == ()
+    assert await database.reports.newest_tokens(DEFAULT_TENANT, KIND, []) == ()
 
 
-async def test_what_several_devices_report_is_found_in_one_go(storage: Database) -> None:
+async def test_what_several_devices_report_is_found_in_one_go(database: Database) -> None:
     sheets = (sheet(1), sheet(1, SheetName.USERS, facts={"Users": []}), sheet(2), sheet(3))
-    await store(storage, rows=tuple(device(number) for number in (1, 2, 3)), facts=sheets)
-    found = await storage.reports.list_facts([key(1), key(2), key(9)])
+    await store(database, rows=tuple(device(number) for number in (1, 2, 3)), facts=sheets)
+    found = await database.reports.list_facts([key(1), key(2), key(9)])
     assert sorted(found, key=lambda one: (one.enrollment_key, one.name)) == list(sheets[:3])
-    assert await storage.reports.list_facts([]) == ()
+    assert await database.reports.list_facts([]) == ()
 
 
-async def test_bootstrap_tokens_are_listed_worst_first_page_by_page(storage: Database) -> None:
+async def test_bootstrap_tokens_are_listed_worst_first_page_by_page(database: Database) -> None:
     """At whatever length of page; nothing is shown twice or left out."""
     rows = (
         mac(1, bootstrap=pointer(1)),
@@ -122,16 +100,16 @@ async def test_bootstrap_tokens_are_listed_worst_first_page_by_page(storage: Dat
             record_id=record_id(4), state=TokenState.RETIRED, cause="the device enrolled again"
         ),
     )
-    await store(storage, rows=rows, records=tuple(record(n, n, KIND) for n in (1, 3, 4)))
-    await store(storage, steps=steps)
+    await store(database, rows=rows, records=tuple(record(n, n, KIND) for n in (1, 3, 4)))
+    await store(database, steps=steps)
 
     async def listed(limit: int, at_least: Severity = Severity.OK) -> list[tuple[str, str]]:
-        found, after_place = await desk(storage).list_bootstrap(
+        found, after_place = await desk(database).list_bootstrap(
             DEFAULT_TENANT, at_least=at_least, limit=limit, after=None
         )
         pages = list(found)
         while after_place is not None:
-            found, after_place = await desk(storage).list_bootstrap(
+            found, after_place = await desk(database).list_bootstrap(
                 DEFAULT_TENANT, at_least=at_least, limit=limit, after=after_place
             )
             pages += found
@@ -151,39 +129,39 @@ async def test_bootstrap_tokens_are_listed_worst_first_page_by_page(storage: Dat
 
 
 async def test_a_page_walks_so_far_and_no_further(
-    storage: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fleet without trouble is not searched through for it in one request."""
     monkeypatch.setattr(secrets_desk, "_ROWS_AT_ONCE", 2)
     monkeypatch.setattr(secrets_desk, "_MOST_ROWS", 4)
-    await store(storage, rows=tuple(mac(n, bootstrap=pointer(n)) for n in range(1, 8)))
-    found, place = await desk(storage).list_bootstrap(
+    await store(database, rows=tuple(mac(n, bootstrap=pointer(n)) for n in range(1, 8)))
+    found, place = await desk(database).list_bootstrap(
         DEFAULT_TENANT, at_least=Severity.OK, limit=100, after=None
     )
     assert found == ()
     shown = []
     while place is not None:
-        found, place = await desk(storage).list_bootstrap(
+        found, place = await desk(database).list_bootstrap(
             DEFAULT_TENANT, at_least=Severity.OK, limit=100, after=place
         )
         shown += [one.device.key for one in found]
     assert shown == [key(n) for n in range(1, 8)]
 
 
-async def test_one_device_is_examined_by_its_id_or_serial_number(storage: Database) -> None:
+async def test_one_device_is_examined_by_its_id_or_serial_number(database: Database) -> None:
     rows = (mac(1, bootstrap=pointer(1)), user(2, parent=1))
     users = sheet(
         1, SheetName.USERS, facts={"Users": [{"UserName": "ann", "HasSecureToken": True}]}
     )
-    await store(storage, rows=rows, records=(record(1, 1, KIND),), facts=(users,))
+    await store(database, rows=rows, records=(record(1, 1, KIND),), facts=(users,))
     for name in (udid(1), "S1"):
-        found = await desk(storage).bootstrap_of(DEFAULT_TENANT, name)
+        found = await desk(database).bootstrap_of(DEFAULT_TENANT, name)
         assert (found.health.word, found.health.holders) == (BootstrapWord.HELD, ("ann",))
     with pytest.raises(NotADevice):
-        await desk(storage).bootstrap_of(DEFAULT_TENANT, rows[1].id)
+        await desk(database).bootstrap_of(DEFAULT_TENANT, rows[1].id)
     with pytest.raises(EnrollmentUnknown):
-        await desk(storage).bootstrap_of(DEFAULT_TENANT, "nobody")
+        await desk(database).bootstrap_of(DEFAULT_TENANT, "nobody")
     with pytest.raises(PlaceUnknown):
-        await desk(storage).list_bootstrap(
+        await desk(database).list_bootstrap(
             DEFAULT_TENANT, at_least=Severity.OK, limit=1, after="elsewhere/x"
         )

@@ -1,51 +1,26 @@
 """Whose a serial number is, on both databases: the devices in force that say it."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
-
-from conformance.storage_twins import store
-from conformance.storage_values import MovedClock, device, udid, user
+from conformance.storage_twins import Database, store
+from conformance.storage_values import device, udid, user
 from ostiary.domain.enrollment import Standing, State
 from ostiary.domain.token import DEFAULT_TENANT, TenantId
 from ostiary.protocol.mdm.checkin import DeviceFacts
-from ostiary.storage.postgres.storage import PostgresStorage, open_postgres
-from ostiary.storage.sqlite.storage import SqliteStorage, open_sqlite
-from postgres_server import PostgresServer
 
-Database = SqliteStorage | PostgresStorage
 ODD = 'a "b" \\ \ufdd0'
 LONG = "S" * 100_000
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def storage(
-    request: pytest.FixtureRequest, tmp_path: Path, postgres_server: PostgresServer
-) -> AsyncIterator[Database]:
-    if request.param == "sqlite":
-        opened: Database = open_sqlite(tmp_path / "serials.db", clock=MovedClock())
-        yield opened
-        await opened.close()
-        return
-    url = await postgres_server.lend_database()
-    opened = open_postgres(url, clock=MovedClock())
-    yield opened
-    await opened.close()
-    await postgres_server.take_back(url)
 
 
 def says(serial: str) -> DeviceFacts:
     return DeviceFacts(serial_number=serial)
 
 
-async def find(storage: Database, *serials: str) -> list[tuple[str, str | None]]:
-    found = await storage.reports.find_by_serial(DEFAULT_TENANT, serials)
+async def find(database: Database, *serials: str) -> list[tuple[str, str | None]]:
+    found = await database.reports.find_by_serial(DEFAULT_TENANT, serials)
     return sorted((row.id, row.facts.serial_number) for row in found)
 
 
 async def test_devices_in_force_are_found_by_serial_number_and_nobody_else(
-    storage: Database,
+    database: Database,
 ) -> None:
     """Those that left are; a contested or ended relationship says what a stranger chose. (check-in-and-commands.md 3.8)"""
     rows = (
@@ -58,28 +33,28 @@ async def test_devices_in_force_are_found_by_serial_number_and_nobody_else(
         device(7, facts=says("s1")),
         user(8, parent=1, facts=says("S1")),
     )
-    await store(storage, rows=rows)
-    assert await find(storage, "S1", "S3", "S1", "S9") == [
+    await store(database, rows=rows)
+    assert await find(database, "S1", "S3", "S1", "S9") == [
         (udid(1), "S1"),
         (udid(2), "S1"),
         (udid(3), "S3"),
     ]
-    assert await find(storage) == []
+    assert await find(database) == []
 
 
 async def test_a_serial_number_may_be_odd_and_one_beyond_an_indexs_bounds_does_no_harm(
-    storage: Database,
+    database: Database,
 ) -> None:
     """A device says what it likes: it is enrolled, and goes by its id."""
-    await store(storage, rows=(device(1, facts=says(ODD)), device(2, facts=says(LONG))))
-    assert await find(storage, ODD, LONG) == [(udid(1), ODD)]
-    (row,) = await storage.reports.find_enrollments(DEFAULT_TENANT, udid(2))
+    await store(database, rows=(device(1, facts=says(ODD)), device(2, facts=says(LONG))))
+    assert await find(database, ODD, LONG) == [(udid(1), ODD)]
+    (row,) = await database.reports.find_enrollments(DEFAULT_TENANT, udid(2))
     assert row.facts.serial_number == LONG
 
 
 async def test_a_device_that_says_another_serial_number_is_found_by_that_one(
-    storage: Database,
+    database: Database,
 ) -> None:
-    await store(storage, rows=(device(1, facts=says("S1")),))
-    await store(storage, rows=(device(1, facts=says("S2"), version=1),))
-    assert await find(storage, "S1", "S2") == [(udid(1), "S2")]
+    await store(database, rows=(device(1, facts=says("S1")),))
+    await store(database, rows=(device(1, facts=says("S2"), version=1),))
+    assert await find(database, "S1", "S2") == [(udid(1), "S2")]

@@ -3,35 +3,11 @@
 Source: escrowed-secrets.md 4.13; scenes/test_lifecycle.py has every cell.
 """
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
-from e2e.fleet import URL, Fleet, Row, open_fleet
-from installation import copy_installation, journal_as_before
-from ostiary.cli.main import run
-from ostiary_sim.apns import PushAuthority
+from e2e.fleet import Fleet, Row
 from ostiary_sim.causes import Cause, play
 from ostiary_sim.device import Device
-
-
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An installation for loopback, and the keys of an Apple: made once, copied for each scene."""
-    data = tmp_path_factory.mktemp("lifecycle") / "data"
-    with journal_as_before():
-        assert run(["init", "--data", str(data), "--url", URL]) == 0
-    (data / "apple").mkdir()
-    PushAuthority.open(data / "apple")
-    return data
-
-
-@pytest.fixture
-async def fleet(installation: Path, tmp_path: Path) -> AsyncIterator[Fleet]:
-    """A served house, an Apple, and no device yet."""
-    async with open_fleet(copy_installation(installation, tmp_path / "data")) as fleet:
-        yield fleet
 
 
 async def happens(fleet: Fleet, cause: Cause, device: Device) -> None:

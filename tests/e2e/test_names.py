@@ -1,34 +1,12 @@
 """Whom an operator's command means, whatever simulated devices say of themselves at the real door."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
-from e2e.fleet import URL, Fleet, open_fleet
-from installation import copy_installation, journal_as_before
+from e2e.fleet import Fleet
 from ostiary.cli.failure import Failed
-from ostiary.cli.main import run
-from ostiary_sim.apns import PushAuthority
 from ostiary_sim.device import Device
 
 LOST = "C02LOST00001"
-
-
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    data = tmp_path_factory.mktemp("names") / "data"
-    with journal_as_before():
-        assert run(["init", "--data", str(data), "--url", URL]) == 0
-    (data / "apple").mkdir()
-    PushAuthority.open(data / "apple")
-    return data
-
-
-@pytest.fixture
-async def fleet(installation: Path, tmp_path: Path) -> AsyncIterator[Fleet]:
-    async with open_fleet(copy_installation(installation, tmp_path / "data")) as fleet:
-        yield fleet
 
 
 async def enroll_as(fleet: Fleet, udid: str, serial: str) -> Device:

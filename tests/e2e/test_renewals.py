@@ -1,37 +1,14 @@
 """Identities renewed by policy, on simulated devices: canaries, waves, roll-back, and those that came too late."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from e2e.fleet import URL, Fleet, Row, open_fleet
-from installation import copy_installation, journal_as_before
-from ostiary.cli.main import run
-from ostiary_sim.apns import PushAuthority
+from e2e.fleet import Fleet, Row
 from ostiary_sim.device import Device
 
 ALMOST_A_THIRD_LEFT = 500
 """Days after which every certificate of two years is due, wherever its place within the spread."""
-
-
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An installation for loopback, and the keys of an Apple: made once, copied for each scene."""
-    data = tmp_path_factory.mktemp("renewals") / "data"
-    with journal_as_before():
-        assert run(["init", "--data", str(data), "--url", URL]) == 0
-    (data / "apple").mkdir()
-    PushAuthority.open(data / "apple")
-    return data
-
-
-@pytest.fixture
-async def fleet(installation: Path, tmp_path: Path) -> AsyncIterator[Fleet]:
-    """A served house, an Apple, and no device yet."""
-    async with open_fleet(copy_installation(installation, tmp_path / "data")) as fleet:
-        yield fleet
 
 
 async def identities(fleet: Fleet) -> list[Row]:

@@ -3,42 +3,19 @@
 import base64
 import json
 import plistlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import httpx
 import pytest
 
-from e2e.fleet import URL, Fleet, open_fleet
-from installation import copy_installation, journal_as_before
-from ostiary.cli.main import run
-from ostiary_sim.apns import PushAuthority
+from e2e.fleet import Fleet
 from ostiary_sim.connections import Trust
 from ostiary_sim.device import Device
 from ostiary_sim.levers import UnlockTokenAtRenewal
 from ostiary_sim.personality import PERSONALITIES
 from ostiary_sim.signature import HEADER, render_header
-
-
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An installation for loopback, and the keys of an Apple: made once, copied for each scene."""
-    data = tmp_path_factory.mktemp("fleet") / "data"
-    with journal_as_before():
-        assert run(["init", "--data", str(data), "--url", URL]) == 0
-    (data / "apple").mkdir()
-    PushAuthority.open(data / "apple")
-    return data
-
-
-@pytest.fixture
-async def fleet(installation: Path, tmp_path: Path) -> AsyncIterator[Fleet]:
-    """A served house, an Apple, and no device yet."""
-    async with open_fleet(copy_installation(installation, tmp_path / "data")) as fleet:
-        yield fleet
-
 
 EVERYBODY = ("iphone", "ipad", "old-ipad", "shared-ipad", "mac", "mac-10.15", "apple-tv", "watch", "vision")  # fmt: skip
 
