@@ -44,6 +44,7 @@ FULL = escrow(
     set_uuid=uuid("set\x00"),
     verify_uuid=uuid("verify"),
     trouble="it said: \x00 \ufdd0",
+    unclear=2,
     due_at=after(days=7),
 )
 STRANGE = {

@@ -62,6 +62,8 @@ class Escrow:
     """The command that asks whether a value is in force."""
     trouble: str | None = None
     """What the last failure said, for people; without secrets."""
+    unclear: int = 0
+    """How often running the device was asked whether it holds the value, and said neither yes nor no."""
     due_at: datetime | None = None
     """When a worker is to look again: to rotate, to ask the device once more, to give an answer up."""
 

@@ -25,14 +25,14 @@ ASK_AGAIN: Final = timedelta(days=1)
 ERRS_FOR_GOOD: Final = timedelta(days=2)
 """How long it must have said neither, three times running, to be counted as a no. (row 7b, "errors for good")"""
 _REFUSED_LATE: Final = "the device refused it, and may have taken it unheard before"
+_UNCLEAR_FOR_GOOD: Final = 3
+"""Times running that a device says neither, before that is its answer."""
 _NO_WORD: Final = (
     "the device was asked whether it holds the value, and could not say",
     "the device was asked twice whether it holds the value, and could not say",
+    "the device was asked again and again whether it holds the value, and could not say",
 )
 _NO_WORD_BEFORE: Final = "whether the value before is in force could not be told"
-_NO_WORD_AT_ALL: Final = (
-    "the device was asked again and again whether it holds the value, and could not say"
-)
 _FOLLOW_UPS: Final = UUID("6f1b7c0e-5f0a-5d5e-9b1d-2f6a1c7d9e11")
 
 
@@ -106,7 +106,7 @@ def _doubt_from_before(escrow: Escrow) -> str | None:
     """What the next change takes along; how often the device could not say of the last value is no count of the next."""
     if escrow.state is not EscrowState.UNCERTAIN:
         return None
-    return _NO_WORD_BEFORE if _times_without_word(escrow) else escrow.trouble
+    return _NO_WORD_BEFORE if escrow.unclear else escrow.trouble
 
 
 def go_out_again(escrow: Escrow, set_uuid: CommandUuid, now: datetime) -> Turn:
@@ -242,31 +242,33 @@ def could_not_say(escrow: Escrow, uuid: CommandUuid, why: str, now: datetime) ->
     asked = (EscrowState.VERIFYING, EscrowState.CHECKING, EscrowState.SETTLED)
     if escrow.verify_uuid != uuid or escrow.state not in asked:
         return Turn(escrow=escrow)
-    before = _times_without_word(escrow)
-    is_third = before == len(_NO_WORD) and now - escrow.since >= ERRS_FOR_GOOD
-    if is_third or before > len(_NO_WORD):
-        return verified(escrow, uuid, holds=False, why=f"{_NO_WORD_AT_ALL}: {why}", now=now)
-    said = f"{_NO_WORD[min(before, len(_NO_WORD) - 1)]}: {why}"
+    times = escrow.unclear + 1
+    is_long = now - escrow.since >= ERRS_FOR_GOOD
+    if times > _UNCLEAR_FOR_GOOD or (times == _UNCLEAR_FOR_GOOD and is_long):
+        return _unclear_for_good(escrow, uuid, f"{_NO_WORD[-1]}: {why}", now)
+    times = min(times, _UNCLEAR_FOR_GOOD - 1)
+    said = f"{_NO_WORD[times - 1]}: {why}"
     if escrow.state is EscrowState.SETTLED:
-        return Turn(escrow=replace(escrow, verify_uuid=None, trouble=said))
+        return Turn(escrow=replace(escrow, verify_uuid=None, trouble=said, unclear=times))
     doubted = replace(
         escrow,
         state=EscrowState.UNCERTAIN,
-        since=escrow.since if before else now,
+        since=escrow.since if escrow.unclear else now,
         verify_uuid=None,
         trouble=said,
+        unclear=times,
         due_at=now + ASK_AGAIN,
     )
     return Turn(escrow=doubted)
 
 
-def _times_without_word(escrow: Escrow) -> int:
-    """How often running the device has said neither yes nor no, as the trouble that it left tells."""
-    said = escrow.trouble or ""
-    for times, words in enumerate((*_NO_WORD, _NO_WORD_AT_ALL), start=1):
-        if said.startswith(f"{words}:"):
-            return times
-    return 0
+def _unclear_for_good(escrow: Escrow, uuid: CommandUuid, why: str, now: datetime) -> Turn:
+    """That counts as a no; what is asked next of the same doubt is not waited for so long again."""
+    turn = verified(replace(escrow, unclear=0), uuid, holds=False, why=why, now=now)
+    was_asked = escrow.state is not EscrowState.SETTLED
+    if was_asked and turn.escrow.state is not EscrowState.SETTLED:
+        return replace(turn, escrow=replace(turn.escrow, unclear=_UNCLEAR_FOR_GOOD))
+    return turn
 
 
 def lose(escrow: Escrow, why: str, now: datetime) -> Turn:
@@ -369,7 +371,7 @@ def _verifying(escrow: Escrow, after: CommandUuid, now: datetime) -> Turn:
 
 def _asking(escrow: Escrow, about: EscrowState, now: datetime) -> Escrow:
     """The device is asked. The first time that it could not say stays known until it says."""
-    since = escrow.since if _times_without_word(escrow) else now
+    since = escrow.since if escrow.unclear else now
     return replace(escrow, state=about, since=since, due_at=now + ANSWER_WITHIN)
 
 
@@ -393,8 +395,7 @@ def _checking(escrow: Escrow, after: CommandUuid, why: str, now: datetime) -> Tu
         return Turn(escrow=escrow)
     uuid = follow_up_uuid(escrow, after, "check")
     # A device that says no of the one and can never say of the other is not asked for ever.
-    is_counted = _times_without_word(escrow) and not why.startswith(_NO_WORD_AT_ALL)
-    told = replace(escrow, verify_uuid=uuid, trouble=escrow.trouble if is_counted else why)
+    told = replace(escrow, verify_uuid=uuid, trouble=escrow.trouble if escrow.unclear else why)
     asking = _asking(told, EscrowState.CHECKING, now)
     return Turn(escrow=asking, verify=Verify(record_id=escrow.current, uuid=uuid))
 
@@ -408,7 +409,7 @@ def _look_again(escrow: Escrow, uuid: CommandUuid, *, holds: bool, now: datetime
         step = TokenStep(
             record_id=escrow.current, state=TokenState.OK, cause="the device says that it holds it"
         )
-        settled = replace(answered, trouble=None)
+        settled = replace(answered, trouble=None, unclear=0)
         return Turn(escrow=settled, steps=(step,), proofs=(_proof(escrow.current, uuid),))
     step = TokenStep(
         record_id=escrow.current,
@@ -524,4 +525,4 @@ def follow_up_uuid(escrow: Escrow, after: CommandUuid, what: str) -> CommandUuid
 
 
 def _moved(escrow: Escrow, state: EscrowState, now: datetime, **changes: Any) -> Escrow:
-    return replace(escrow, state=state, since=now, **changes)
+    return replace(escrow, state=state, since=now, unclear=0, **changes)

@@ -48,6 +48,12 @@ LANDED = {
     "postgres/0007_before_serial_numbers.sql": (
         "a680adff9d303fb52c3d51a854431a1eb6d207014cb42192230fbcfe52cf243b"
     ),
+    "sqlite/0008_before_unclear_answers.sql": (
+        "d8b18b1aaa3ff4624448e03b93affa68c14f6f4dfa7c6792825821e364539996"
+    ),
+    "postgres/0008_before_unclear_answers.sql": (
+        "d8b18b1aaa3ff4624448e03b93affa68c14f6f4dfa7c6792825821e364539996"
+    ),
 }
 """SHA-256 of each; a step is added here once it is on the main branch."""
 

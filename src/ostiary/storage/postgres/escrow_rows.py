@@ -12,7 +12,7 @@ from ostiary.storage.sheets import decode_facts, encode_facts
 
 ESCROW_COLUMNS: Final = (
     "tenant", "holder", "kind", "state", "since", "current", "digest", "candidate", "set_uuid",
-    "verify_uuid", "trouble", "due_at",
+    "verify_uuid", "trouble", "unclear", "due_at",
 )  # fmt: skip
 FACT_COLUMNS: Final = ("enrollment_key", "name", "facts", "reported_at")
 
@@ -21,7 +21,7 @@ def escrow_from(row: Row) -> Escrow:
     """The escrow in a row of ESCROW_COLUMNS."""
     (
         tenant, holder, kind, state, since, current, digest, candidate, set_uuid,
-        verify_uuid, trouble, due_at,
+        verify_uuid, trouble, unclear, due_at,
     ) = row  # fmt: skip
     return Escrow(
         tenant=tenant,
@@ -35,6 +35,7 @@ def escrow_from(row: Row) -> Escrow:
         set_uuid=_uuid_from(set_uuid),
         verify_uuid=_uuid_from(verify_uuid),
         trouble=unescape_or_none(trouble),
+        unclear=unclear or 0,
         due_at=due_at,
     )
 
@@ -57,6 +58,7 @@ def escrow_values(escrow: Escrow) -> Values:
         escrow.set_uuid,
         escrow.verify_uuid,
         escrow.trouble,
+        escrow.unclear or None,
         escrow.due_at,
     )
 

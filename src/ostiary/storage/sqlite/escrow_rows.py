@@ -10,7 +10,7 @@ from ostiary.storage.sqlite.rows import Row, micros, micros_or_none, moment, mom
 
 ESCROW_COLUMNS: Final = (
     "tenant", "holder", "kind", "state", "since", "current", "digest", "candidate", "set_uuid",
-    "verify_uuid", "trouble", "due_at",
+    "verify_uuid", "trouble", "unclear", "due_at",
 )  # fmt: skip
 FACT_COLUMNS: Final = ("enrollment_key", "name", "facts", "reported_at")
 
@@ -19,7 +19,7 @@ def escrow_from(row: Row) -> Escrow:
     """The escrow in a row of ESCROW_COLUMNS."""
     (
         tenant, holder, kind, state, since, current, digest, candidate, set_uuid,
-        verify_uuid, trouble, due_at,
+        verify_uuid, trouble, unclear, due_at,
     ) = row  # fmt: skip
     return Escrow(
         tenant=tenant,
@@ -33,6 +33,7 @@ def escrow_from(row: Row) -> Escrow:
         set_uuid=set_uuid,
         verify_uuid=verify_uuid,
         trouble=trouble,
+        unclear=unclear or 0,
         due_at=moment_or_none(due_at),
     )
 
@@ -51,6 +52,7 @@ def escrow_values(escrow: Escrow) -> Row:
         escrow.set_uuid,
         escrow.verify_uuid,
         escrow.trouble,
+        escrow.unclear or None,
         micros_or_none(escrow.due_at),
     )
 
