@@ -36,21 +36,21 @@ class RecoveryKeyNotHeld(Conflicting):
 
 
 class PinNotForThisPlatform(Refused):
-    """Only Macs take a PIN; this device would ignore it, and its own passcode unlocks it. Nothing was queued."""
+    """Only Macs take a PIN; this device would ignore it, and its own passcode unlocks it. Nothing was queued for it."""
 
     hint = "Leave the PIN out. Whether the device has a passcode at all, it says in its answer to a lock with --message."
 
 
 class AnotherPinPending(Conflicting):
-    """The device has not answered an earlier lock or erase, and may be locked with its PIN: none can be given now. Nothing was queued.
+    """The device has not answered an earlier lock or erase, and may be locked with its PIN: none can be given now. Nothing was queued for it.
 
     The same digits are refused with the same words: whoever may lock, but not reveal, would find the PIN by trying.
     """
 
     hint = (
         "Leave the PIN out, and the command goes out with the pending one: `ostiary token reveal ENROLLMENT lock-pin` "
-        "shows it. If the device has not fetched the first command yet, cancel that with `ostiary queue cancel`, then give "
-        "your PIN."
+        "shows it, with `--generation` as long as no command with it was fetched. If only one was queued and the device has "
+        "not fetched it yet, cancel that with `ostiary queue cancel`, then give your PIN."
     )
 
 
