@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography import x509
 
@@ -68,6 +68,15 @@ class SignerCertificateMissing(Malformed):
     """The signed message does not contain its signer's certificate."""
 
 
+class Leaves(NamedTuple):
+    """Where in a message the values stand that are other ones in each message of a signer; None: there is none."""
+
+    signature: Element
+    message_digest: Element | None
+    signing_time: Element | None
+    attributes: Element | None  # around the digest and the time
+
+
 @dataclass(slots=True, kw_only=True)
 class SignerInfo:
     """How the one signer signed."""
@@ -79,6 +88,7 @@ class SignerInfo:
     attributes: bytes | None  # as a SET, the bytes that were signed; None: the content itself was
     message_digest: bytes | None
     signing_time: datetime | None
+    leaves: Leaves | None  # None: not in the message itself, whose lengths had to be written anew
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,7 +115,9 @@ def read_parts(message: bytes, *, allow_sha1: bool) -> Parts:
             return _signed_data(message, allow_sha1=allow_sha1)
         except IndefiniteLength:
             rewritten = der.to_definite(message, max_elements=_MOST_ELEMENTS)
-            return _signed_data(rewritten, allow_sha1=allow_sha1)
+            parts = _signed_data(rewritten, allow_sha1=allow_sha1)
+            parts.signer.leaves = None
+            return parts
     except NotDer as error:
         raise NotASignedMessage(error.detail) from None
 
@@ -195,6 +207,7 @@ def _signer(
         attributes=None,
         message_digest=None,
         signing_time=None,
+        leaves=Leaves(signature, None, None, None),
     )
     if attributes is not None:
         _read_attributes(message, attributes, signer)
@@ -228,9 +241,9 @@ def _signer_certificate(
     raise SignerCertificateMissing
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _issuer_and_serial(certificate: bytes) -> bytes:
-    """Issuer and serial of a certificate, encoded as a signer names them; remembered, for devices come again."""
+    """Issuer and serial of a certificate, encoded as a signer names them; remembered for authorities and small fleets."""
     try:
         outer = expect(certificate, 0, len(certificate), der.SEQUENCE)
         body = expect(certificate, outer.start, outer.stop, der.SEQUENCE)
@@ -271,11 +284,22 @@ def _read_attributes(message: bytes, field: Element, signer: SignerInfo) -> None
         raise NotASignedMessage("the signed content type is not data")
     digest = _single(message, found.get(_MESSAGE_DIGEST), der.OCTET_STRING)
     signer.message_digest = message[digest.start : digest.stop]
+    time: Element | None = None
     if (times := found.get(_SIGNING_TIME)) is not None:
-        signer.signing_time = _moment(message, _single(message, times, None))
-    # Sent under an implicit [0], signed as a SET: only the first byte differs, and the order
-    # stays the sender's, as openssl has it. (RFC 5652 5.4)
-    signer.attributes = b"\x31" + message[field.begin + 1 : field.stop]
+        time = _single(message, times, None)
+        signer.signing_time = read_moment(message, time)
+    signer.attributes = as_signed(message, field)
+    if signer.leaves is not None:
+        signer.leaves = Leaves(signer.leaves.signature, digest, time, field)
+
+
+def as_signed(message: bytes, attributes: Element) -> bytes:
+    """The bytes that a signature over attributes covers.
+
+    Sent under an implicit [0], signed as a SET: only the first byte differs, and the order stays the sender's, as openssl
+    has it. (RFC 5652 5.4)
+    """
+    return b"\x31" + message[attributes.begin + 1 : attributes.stop]
 
 
 def _single(message: bytes, values: Element | None, tag: int | None) -> Element:
@@ -287,7 +311,7 @@ def _single(message: bytes, values: Element | None, tag: int | None) -> Element:
     return value
 
 
-def _moment(message: bytes, value: Element) -> datetime:
+def read_moment(message: bytes, value: Element) -> datetime:
     """A UTCTime or GeneralizedTime to the second, in UTC. (RFC 5652 11.3)"""
     digits = message[value.start : value.stop]
     if value.tag == der.UTC_TIME:

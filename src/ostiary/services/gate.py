@@ -9,7 +9,7 @@ from ostiary.domain.token import Fingerprint
 from ostiary.domain.visitor import DeviceIdentity
 from ostiary.errors import Refused, TooLarge
 from ostiary.formats import base64
-from ostiary.formats.cms import PublicKeys, SignedMessage, read_signed
+from ostiary.formats.cms import KnownSigners, PublicKeys, SignedMessage, read_signed
 from ostiary.ports.clock import Clock
 from ostiary.services.authorities import DeviceAuthorities, VerifiedIssuer
 from ostiary.values import dataclass
@@ -82,6 +82,7 @@ class DeviceGate:
         self._clock = clock
         self._policy = policy
         self._public_keys = PublicKeys()
+        self._known_signers = KnownSigners()
 
     def recognize(self, presented: Presented) -> Visitor:
         """The certificate behind a request, verified against the trusted authorities before any body is read.
@@ -103,6 +104,7 @@ class DeviceGate:
         signed = read_signed(
             base64.decode_strict(header, whitespace=False),
             allow_sha1=self._policy().accept_sha1,
+            known=self._known_signers,
         )
         if proxy_certificate is not None and not hmac.compare_digest(
             proxy_certificate, signed.certificate
