@@ -284,6 +284,44 @@ async def test_a_history_that_grows_is_to_be_reviewed_once(storage: AnyStorage) 
     assert len(await kept(storage, "alerts")) == 1
 
 
+async def test_reviews_come_in_pages_and_each_brings_all_notes_of_its_history(
+    storage: AnyStorage,
+) -> None:
+    """Settling one forgets its notes, and nobody else's."""
+    ids = iter(range(1, 100))
+    for _ in range(3):
+        for number in (1, 2, 3):
+            await store(storage, records=(record(next(ids), number, TokenKind.UNLOCK),))
+    page = await storage.retention.list_reviews(limit=2)
+    assert {(one.holder, one.first, one.last) for one in page} == {
+        ("UDID-1", 2, 3),
+        ("UDID-2", 2, 3),
+    }
+    await storage.retention.settle_reviews(page[:1], [], NOON)
+    left = await storage.retention.list_reviews(limit=9)
+    assert {one.holder for one in left} == {page[1].holder, "UDID-3"}
+
+
+async def test_settling_twice_forgets_nothing_that_was_written_since(storage: AnyStorage) -> None:
+    """Two may look at the same page; the numbers of notes may begin anew once all are forgotten."""
+    await store(storage, records=(record(1, 1, TokenKind.UNLOCK), record(2, 1, TokenKind.UNLOCK)))
+    page = await storage.retention.list_reviews(limit=9)
+    await storage.retention.settle_reviews(page, [], NOON)
+    await store(storage, records=(record(3, 1, TokenKind.UNLOCK),))
+    await storage.retention.settle_reviews(page, [], NOON)
+    (again,) = await storage.retention.list_reviews(limit=9)
+    assert (again.first, again.last) == (3, 3)
+
+
+async def test_a_history_is_read_whatever_its_holder_is_called(storage: AnyStorage) -> None:
+    holder = Holder("UDID\0\\1")
+    odd = [replace(record(n, 1, TokenKind.UNLOCK), holder=holder) for n in (1, 2)]
+    await store(storage, records=tuple(odd))
+    (review,) = await storage.retention.list_reviews(limit=9)
+    assert review.holder == holder
+    assert len(await storage.retention.read_history(review, limit=9)) == 2
+
+
 async def test_push_tokens_are_reviewed_sixteen_at_a_time(storage: AnyStorage) -> None:
     """They change often and unlock nothing, and each note would cost the message that brings one."""
     await store(storage, rows=(device(1),), records=tuple(record(n, 1) for n in range(1, 16)))

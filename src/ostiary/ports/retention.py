@@ -76,6 +76,8 @@ class Review:
     kind: TokenKind
     first: int
     last: int
+    notes: tuple[int, ...]
+    """What storage wrote down of it, by number."""
 
 
 class Reviews(Protocol):

@@ -76,7 +76,8 @@ FILL = f"""
       FROM generate_series(1, {SIZE}) n;
     INSERT INTO audit SELECT 'default', n, now(), 'a', 'v', 's', 'r', '\\x00'
       FROM generate_series(1, {SIZE}) n;
-    INSERT INTO token_review SELECT 'default', 'UDID-' || n, 'push', 2, 2
+    INSERT INTO token_review (tenant, holder, kind, first_generation, last_generation)
+    SELECT 'default', 'UDID-' || n, 'push', 2, 2
       FROM generate_series(1, {SIZE}) n;
     INSERT INTO identity_renewal (enrollment_key, tenant, phase, fingerprint, look_at, attempts,
                                   asked_at, is_canary, finished_at, outcome, version)
@@ -110,7 +111,7 @@ MAY_SCAN = {
     "OLD_COMMANDS": "along command_closed_by_number, to the limit",
     "OLD_CANCELLED": "along command_closed_cancelled, to the limit",
     "OLD_RELATIONSHIPS": "along enrollment_ended, which holds nothing else",
-    "LIST_REVIEWS": "any few will do",
+    "LIST_NOTES": "the oldest notes, from one end of the primary key, at most five thousand",
     "LIST_CANARIES": "along identity_renewal_canary, which holds nothing else",
     "LIST_ALERTS": "a report over a tenant's alerts",
     "LIST_LIVE": "a report over all channels",

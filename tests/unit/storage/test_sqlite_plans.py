@@ -35,7 +35,7 @@ MAY_SCAN = {
     "COUNT_CANCELLED": "a dry run of retention, in a reader's thread",
     "OLD_COMMANDS": "along the primary key, to the limit",
     "OLD_CANCELLED": "along command_closed_cancelled, to the limit",
-    "LIST_REVIEWS": "any few will do",
+    "LIST_NOTES": "the oldest notes, from one end of the primary key, at most five thousand",
     "LIST_CANARIES": "along identity_renewal_canary, which holds nothing else",
     "COUNT_LIVE": "a figure for /metrics",
     "COUNT_WAKES": "a figure for /metrics",

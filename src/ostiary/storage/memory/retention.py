@@ -8,12 +8,13 @@ from ostiary.domain.command import ClosedCommand, CommandState
 from ostiary.domain.decision import Alert
 from ostiary.domain.enrollment import Enrollment, Standing
 from ostiary.domain.retention import MAY_OPEN, Aged, Generation
-from ostiary.domain.token import Holder, RecordId, TenantId, TokenKind, TokenRecord
+from ostiary.domain.token import RecordId, TokenRecord
 from ostiary.ports.retention import START, Histories, Review, Surplus
 from ostiary.storage.memory.store import Store
 from ostiary.storage.memory.tables import Tables
 from ostiary.storage.memory.write import IN_FORCE, raise_alert
 from ostiary.storage.places import Place, decode_place, encode_place
+from ostiary.storage.review_notes import Note, gather
 
 
 class MemoryRetention:
@@ -90,17 +91,7 @@ class MemoryRetention:
         return len(numbers)
 
     async def list_reviews(self, *, limit: int) -> tuple[Review, ...]:
-        found = [
-            Review(
-                tenant=TenantId(tenant),
-                holder=Holder(holder),
-                kind=TokenKind(kind),
-                first=first,
-                last=last,
-            )
-            for (tenant, holder, kind), (first, last) in self._store.tables.reviews.items()
-        ]
-        return tuple(found[:limit])
+        return gather(self._store.tables.review_notes.values(), limit=limit)
 
     async def read_history(self, review: Review, *, limit: int) -> tuple[Generation, ...]:
         tables, place = self._store.tables, (review.tenant, review.holder, review.kind.value)
@@ -115,9 +106,8 @@ class MemoryRetention:
             for alert in alerts:
                 raise_alert(tables, alert, at)
             for one in reviews:
-                place = (one.tenant, one.holder, one.kind.value)
-                if tables.reviews.get(place, (0, 0))[1] == one.last:
-                    del tables.reviews[place]
+                for note in _notes(tables, one):
+                    del tables.review_notes[note[0]]
 
     async def drop_generations(self, ids: Sequence[RecordId]) -> int:
         with self._store.writing() as tables:
@@ -163,6 +153,13 @@ def _generation(tables: Tables, record: TokenRecord) -> Generation:
         proven_at=record.proven_at,
         is_current=record.id in {one.record_id for one in pointers if one is not None},
     )
+
+
+def _notes(tables: Tables, review: Review) -> list[Note]:
+    """Those that the review was made of; once all are gone, numbers begin anew."""
+    found = (tables.review_notes.get(number) for number in review.notes)
+    history = (review.tenant, review.holder, review.kind)
+    return [one for one in found if one and one[1:4] == history and one[5] <= review.last]
 
 
 def _aged(tables: Tables, records: Aged, before: datetime) -> Iterable[object]:

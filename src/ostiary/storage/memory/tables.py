@@ -14,6 +14,7 @@ from ostiary.domain.token import Fingerprint, Holder, RecordId, TenantId, TokenK
 from ostiary.ports.reports import AlertLine
 from ostiary.ports.storage import PendingPushKey, PushCertificate
 from ostiary.protocol.mdm.checkin import Topic
+from ostiary.storage.review_notes import Note
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class Tables:
     audit: list[tuple[AuditEntry, bytes]] = field(default_factory=list)
     """With the hash of the chain up to it."""
     last_sequence: int = 0
-    reviews: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
+    review_notes: dict[int, Note] = field(default_factory=dict)
     """By tenant, holder and kind: the first and the last generation that retention has not looked at."""
     renewals: dict[EnrollmentKey, Renewal] = field(default_factory=dict)
 
@@ -65,6 +66,6 @@ class Tables:
             alerts=dict(self.alerts),
             audit=list(self.audit),
             last_sequence=self.last_sequence,
-            reviews=dict(self.reviews),
+            review_notes=dict(self.review_notes),
             renewals=dict(self.renewals),
         )

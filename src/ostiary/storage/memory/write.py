@@ -100,8 +100,8 @@ def add_record(tables: Tables, record: TokenRecord) -> None:
     )
     tables.records[record.id] = replace(record, generation=generation)
     if (since := grown(record.kind, generation)) is not None:
-        first, _ = tables.reviews.get(place, (since, generation))
-        tables.reviews[place] = (first, generation)
+        number = 1 + max(tables.review_notes, default=0)
+        tables.review_notes[number] = (number, *place, since, generation)
 
 
 def step_record(tables: Tables, step: TokenStep, at: datetime) -> None:

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from ostiary.domain.decision import Alert
 from ostiary.domain.retention import Aged, Generation
@@ -25,8 +25,9 @@ from ostiary.storage.postgres.retention_aged import (
 )
 from ostiary.storage.postgres.rows import Row
 from ostiary.storage.postgres.session import Session
-from ostiary.storage.postgres.text import escape, unescape
+from ostiary.storage.postgres.text import unescape
 from ostiary.storage.postgres.write_news import save_alert
+from ostiary.storage.review_notes import NOTES_AT_ONCE, gather
 
 _AT_ONCE: Final = 500
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -78,20 +79,12 @@ SURPLUS: Final = """
                           ORDER BY number DESC OFFSET $2 LIMIT $3) c
 """  # served by the primary key
 FORGET_ENDED: Final = "DELETE FROM command_closed WHERE number = ANY($1::bigint[])"
-LIST_REVIEWS: Final = """
-    SELECT tenant, holder, kind, first_generation, last_generation FROM token_review LIMIT $1
-"""
-# A device that hands over the next value waits for this row, so we never wait for one while we hold others.
-FORGET_REVIEWS: Final = """
-    WITH seen AS (
-        SELECT r.tenant, r.holder, r.kind
-          FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[]) s (tenant, holder, kind, last)
-          JOIN token_review r ON r.tenant = s.tenant AND r.holder = s.holder AND r.kind = s.kind
-                             AND r.last_generation = s.last
-           FOR UPDATE OF r SKIP LOCKED
-    )
-    DELETE FROM token_review r USING seen
-     WHERE r.tenant = seen.tenant AND r.holder = seen.holder AND r.kind = seen.kind
+LIST_NOTES: Final = """
+    SELECT number, tenant, holder, kind, first_generation, last_generation FROM token_review
+     ORDER BY number LIMIT $1
+"""  # served by the primary key
+FORGET_NOTES: Final = """
+    DELETE FROM token_review WHERE number = ANY($1::bigint[])
 """  # served by the primary key
 FOLD_TOKENS: Final = """
     WITH gone AS (
@@ -176,16 +169,11 @@ class PostgresRetention:
         return dropped
 
     async def list_reviews(self, *, limit: int) -> tuple[Review, ...]:
-        return tuple(
-            Review(
-                tenant=tenant,
-                holder=Holder(unescape(holder)),
-                kind=TokenKind(kind),
-                first=first,
-                last=last,
-            )
-            for tenant, holder, kind, first, last in await self._pool.rows(LIST_REVIEWS, limit)
+        rows = await self._pool.rows(LIST_NOTES, NOTES_AT_ONCE)
+        notes = (
+            (number, tenant, unescape(holder), *rest) for number, tenant, holder, *rest in rows
         )
+        return gather(notes, limit=limit)
 
     async def read_history(self, review: Review, *, limit: int) -> tuple[Generation, ...]:
         values = (review.tenant, review.holder, review.kind.value, limit)
@@ -194,17 +182,12 @@ class PostgresRetention:
     async def settle_reviews(
         self, reviews: Sequence[Review], alerts: Sequence[Alert], at: datetime
     ) -> None:
-        values: tuple[list[Any], ...] = (
-            [one.tenant for one in reviews],
-            [escape(one.holder) for one in reviews],
-            [one.kind.value for one in reviews],
-            [one.last for one in reviews],
-        )
+        notes = [number for one in reviews for number in one.notes]
 
         async def work(session: Session) -> None:
             for alert in alerts:
                 await save_alert(session, alert, at)
-            await session.run(FORGET_REVIEWS, *values)
+            await session.run(FORGET_NOTES, notes)
 
         await self._pool.transact(work)
 

@@ -15,6 +15,7 @@ from ostiary.domain.token import (
 )
 from ostiary.ports.retention import START, Histories, Review, Surplus
 from ostiary.storage.places import decode_place, encode_place, whole_histories
+from ostiary.storage.review_notes import NOTES_AT_ONCE, gather
 from ostiary.storage.sqlite.engine import Engine, Transaction
 from ostiary.storage.sqlite.readers import Read, Readers
 from ostiary.storage.sqlite.retention_aged import (
@@ -67,13 +68,14 @@ SURPLUS: Final = """
      ORDER BY number DESC LIMIT ? OFFSET ?
 """  # served by command_closed_by_uuid; sorts the numbers of one channel
 FORGET_ENDED: Final = "DELETE FROM command_closed WHERE number = ?"
-LIST_REVIEWS: Final = """
-    SELECT tenant, holder, kind, first_generation, last_generation FROM token_review LIMIT ?
-"""
-FORGET_REVIEW: Final = """
-    DELETE FROM token_review
-     WHERE tenant = ? AND holder = ? AND kind = ? AND last_generation = ?
+LIST_NOTES: Final = """
+    SELECT number, tenant, holder, kind, first_generation, last_generation FROM token_review
+     ORDER BY number LIMIT ?
 """  # served by the primary key
+FORGET_NOTE: Final = """
+    DELETE FROM token_review
+     WHERE number = ? AND tenant = ? AND holder = ? AND kind = ? AND last_generation <= ?
+"""  # served by the primary key; once the table is empty its numbers begin anew, hence the rest
 
 
 class SqliteRetention:
@@ -142,13 +144,8 @@ class SqliteRetention:
         return await self._drop(FORGET_ENDED, numbers)
 
     async def list_reviews(self, *, limit: int) -> tuple[Review, ...]:
-        rows = await self._readers.run(lambda read: read(LIST_REVIEWS, (limit,)).fetchall())
-        return tuple(
-            Review(
-                tenant=tenant, holder=Holder(holder), kind=TokenKind(kind), first=first, last=last
-            )
-            for tenant, holder, kind, first, last in rows
-        )
+        rows = await self._readers.run(lambda read: read(LIST_NOTES, (NOTES_AT_ONCE,)).fetchall())
+        return gather(rows, limit=limit)
 
     async def read_history(self, review: Review, *, limit: int) -> tuple[Generation, ...]:
         values = (review.tenant, review.holder, review.kind.value, limit)
@@ -162,8 +159,8 @@ class SqliteRetention:
             for alert in alerts:
                 save_alert(transaction, alert, at)
             for one in reviews:
-                values = (one.tenant, one.holder, one.kind.value, one.last)
-                transaction.write(FORGET_REVIEW, values)
+                whose = (one.tenant, one.holder, one.kind.value, one.last)
+                transaction.write_each(FORGET_NOTE, ((number, *whose) for number in one.notes))
 
         await self._engine.run(work)
 
