@@ -30,7 +30,7 @@ from ostiary.domain.command import CommandState
 from ostiary.domain.decision import Alert
 from ostiary.domain.enrollment import Standing, State
 from ostiary.domain.retention import MAY_OPEN, Aged
-from ostiary.domain.token import DEFAULT_TENANT, Holder, TokenKind, TokenState
+from ostiary.domain.token import DEFAULT_TENANT, Holder, TokenKind, TokenRecord, TokenState
 from ostiary.ports.retention import START
 
 LATER = after(days=10)
@@ -300,6 +300,35 @@ async def test_reviews_come_in_pages_and_each_brings_all_notes_of_its_history(
     await storage.retention.settle_reviews(page[:1], [], NOON)
     left = await storage.retention.list_reviews(limit=9)
     assert {one.holder for one in left} == {page[1].holder, "UDID-3"}
+
+
+async def test_only_long_histories_and_values_that_came_back_are_notable(
+    storage: AnyStorage,
+) -> None:
+    """A closer look at any other would find nothing."""
+
+    def generations(holder: int, *digests: int, **odd: Any) -> tuple[TokenRecord, ...]:
+        made = (
+            record(10 * holder + place, holder, TokenKind.UNLOCK, state=TokenState.SUPERSEDED)
+            for place in range(len(digests))
+        )
+        said = zip(made, digests, strict=True)
+        return tuple(replace(one, digest=digest(number), **odd) for one, number in said)
+
+    await store(storage, records=generations(1, 1, 2, 3))
+    await store(storage, records=generations(2, 1, 2, 3, 4))  # long
+    await store(storage, records=generations(3, 1, 2, 1))  # came back
+    await store(storage, records=generations(4, 1, 2, 1, relationship=None))
+    other = generations(5, 1, 2, 1)
+    await store(storage, records=(*other[:2], replace(other[2], relationship="another")))
+    retired = generations(6, 1, 2, 1, state=TokenState.RETIRED)
+    await store(storage, records=retired)
+    page = await storage.retention.list_reviews(limit=9)
+    notable = await storage.retention.find_notable(page, most=3)
+    assert {one.holder for one in notable} == {"UDID-2", "UDID-3", "UDID-4"}
+    later = [replace(one, first=2, last=2) for one in page if one.holder == "UDID-3"]
+    assert await storage.retention.find_notable(later, most=3) == ()
+    assert await storage.retention.find_notable((), most=3) == ()
 
 
 async def test_settling_twice_forgets_nothing_that_was_written_since(storage: AnyStorage) -> None:

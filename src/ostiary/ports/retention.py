@@ -85,6 +85,12 @@ class Reviews(Protocol):
 
     async def list_reviews(self, *, limit: int) -> tuple[Review, ...]: ...
 
+    async def find_notable(self, reviews: Sequence[Review], *, most: int) -> tuple[Review, ...]:
+        """Those whose history is longer than `most`, or where a value came that had been superseded before.
+
+        The others need no closer look; this one costs little, and is taken at many at once.
+        """
+
     async def read_history(self, review: Review, *, limit: int) -> tuple[Generation, ...]:
         """The newest generations of one history, at most `limit`."""
 

@@ -198,7 +198,10 @@ class RetentionService:
         """Look at histories that grew; how many of them are settled."""
         now = self._clock.now()
         raised: list[Alert] = []
-        settled = [one for one in reviews if await self._is_settled(one, raised, done)]
+        most = self._policy().most_brief_generations
+        notable = await self._retention.find_notable(reviews, most=most) if reviews else ()
+        left = [one for one in notable if not await self._is_settled(one, raised, done)]
+        settled = [one for one in reviews if one not in left]
         if settled:
             await self._retention.settle_reviews(settled, raised, now)
         return len(settled)

@@ -111,7 +111,7 @@ MAY_SCAN = {
     "OLD_COMMANDS": "along command_closed_by_number, to the limit",
     "OLD_CANCELLED": "along command_closed_cancelled, to the limit",
     "OLD_RELATIONSHIPS": "along enrollment_ended, which holds nothing else",
-    "LIST_NOTES": "the oldest notes, from one end of the primary key, at most five thousand",
+    "LIST_REVIEWS": "any few will do, of the oldest notes from one end of the primary key",
     "LIST_CANARIES": "along identity_renewal_canary, which holds nothing else",
     "LIST_ALERTS": "a report over a tenant's alerts",
     "LIST_LIVE": "a report over all channels",
@@ -120,6 +120,7 @@ MAY_SCAN = {
     "SERVED_BY_TOPIC": "a report over a tenant; the index enrollment_figures where it is smaller than the table",
 }
 MAY_SORT = {
+    "LIST_REVIEWS": "five thousand notes at most",
     "CROWDED_ALERTS": "all alerts, over a connection for reports",
     "LOCK_ROWS": "a device and its user, in one order on all nodes",
     "LOCK_PUSHED": "one batch, in one order on all nodes",

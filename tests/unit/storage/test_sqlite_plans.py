@@ -35,7 +35,8 @@ MAY_SCAN = {
     "COUNT_CANCELLED": "a dry run of retention, in a reader's thread",
     "OLD_COMMANDS": "along the primary key, to the limit",
     "OLD_CANCELLED": "along command_closed_cancelled, to the limit",
-    "LIST_NOTES": "the oldest notes, from one end of the primary key, at most five thousand",
+    "FIND_NOTABLE": "the reviews that it was given; served by token_generation for each",
+    "LIST_REVIEWS": "any few will do, of the oldest notes from one end of the primary key",
     "LIST_CANARIES": "along identity_renewal_canary, which holds nothing else",
     "COUNT_LIVE": "a figure for /metrics",
     "COUNT_WAKES": "a figure for /metrics",
@@ -56,6 +57,7 @@ MAY_SCAN = {
 
 
 MAY_SORT = {
+    "LIST_REVIEWS": "five thousand notes at most, in a reader's thread",
     "CROWDED_ALERTS": "all alerts, in a reader's thread",
     "RELATIONSHIPS": "of one device: one, after a contest two",
     "FIND_ENROLLMENTS": "of one device, with its users",

@@ -2,19 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from ostiary.domain.command import ClosedCommand, CommandState
 from ostiary.domain.decision import Alert
 from ostiary.domain.enrollment import Enrollment, Standing
 from ostiary.domain.retention import MAY_OPEN, Aged, Generation
-from ostiary.domain.token import RecordId, TokenRecord
+from ostiary.domain.token import Holder, RecordId, TenantId, TokenKind, TokenRecord, TokenState
 from ostiary.ports.retention import START, Histories, Review, Surplus
 from ostiary.storage.memory.store import Store
-from ostiary.storage.memory.tables import Tables
+from ostiary.storage.memory.tables import Note, Tables
 from ostiary.storage.memory.write import IN_FORCE, raise_alert
 from ostiary.storage.places import Place, decode_place, encode_place
-from ostiary.storage.review_notes import Note, gather
 
 
 class MemoryRetention:
@@ -91,12 +91,28 @@ class MemoryRetention:
         return len(numbers)
 
     async def list_reviews(self, *, limit: int) -> tuple[Review, ...]:
-        return gather(self._store.tables.review_notes.values(), limit=limit)
+        by_history: dict[tuple[TenantId, Holder, TokenKind], list[Note]] = {}
+        for note in self._store.tables.review_notes.values():
+            by_history.setdefault(note.history, []).append(note)
+        found = (
+            Review(
+                tenant=tenant,
+                holder=holder,
+                kind=kind,
+                first=min(note.first for note in notes),
+                last=max(note.last for note in notes),
+                notes=tuple(note.number for note in notes),
+            )
+            for (tenant, holder, kind), notes in by_history.items()
+        )
+        return tuple(islice(found, limit))
+
+    async def find_notable(self, reviews: Sequence[Review], *, most: int) -> tuple[Review, ...]:
+        return tuple(one for one in reviews if _is_notable(self._store.tables, one, most))
 
     async def read_history(self, review: Review, *, limit: int) -> tuple[Generation, ...]:
-        tables, place = self._store.tables, (review.tenant, review.holder, review.kind.value)
-        history = [one for one in tables.records.values() if _history(one) == place]
-        history.sort(key=lambda one: -one.generation)
+        tables = self._store.tables
+        history = sorted(_records(tables, review), key=lambda one: -one.generation)
         return tuple(_generation(tables, one) for one in history[:limit])
 
     async def settle_reviews(
@@ -107,7 +123,7 @@ class MemoryRetention:
                 raise_alert(tables, alert, at)
             for one in reviews:
                 for note in _notes(tables, one):
-                    del tables.review_notes[note[0]]
+                    del tables.review_notes[note.number]
 
     async def drop_generations(self, ids: Sequence[RecordId]) -> int:
         with self._store.writing() as tables:
@@ -155,11 +171,28 @@ def _generation(tables: Tables, record: TokenRecord) -> Generation:
     )
 
 
+def _records(tables: Tables, review: Review) -> list[TokenRecord]:
+    place = (review.tenant, review.holder, review.kind.value)
+    return [one for one in tables.records.values() if _history(one) == place]
+
+
+def _is_notable(tables: Tables, review: Review, most: int) -> bool:
+    history = _records(tables, review)
+    replaced = [one for one in history if one.state is TokenState.SUPERSEDED]
+    return len(history) > most or any(
+        review.first <= new.generation <= review.last
+        and old.generation < new.generation
+        and (old.digest, old.relationship) == (new.digest, new.relationship)
+        for new in history
+        for old in replaced
+    )
+
+
 def _notes(tables: Tables, review: Review) -> list[Note]:
     """Those that the review was made of; once all are gone, numbers begin anew."""
     found = (tables.review_notes.get(number) for number in review.notes)
     history = (review.tenant, review.holder, review.kind)
-    return [one for one in found if one and one[1:4] == history and one[5] <= review.last]
+    return [one for one in found if one and one.history == history and one.last <= review.last]
 
 
 def _aged(tables: Tables, records: Aged, before: datetime) -> Iterable[object]:

@@ -1,7 +1,7 @@
 """Everything that the in-memory twin knows, and how one copy becomes the next."""
 
 from dataclasses import dataclass, field
-from typing import Self
+from typing import NamedTuple, Self
 
 from ostiary.domain.command import ClosedCommand, LiveCommand
 from ostiary.domain.decision import AuditEntry, Wake
@@ -14,7 +14,15 @@ from ostiary.domain.token import Fingerprint, Holder, RecordId, TenantId, TokenK
 from ostiary.ports.reports import AlertLine
 from ostiary.ports.storage import PendingPushKey, PushCertificate
 from ostiary.protocol.mdm.checkin import Topic
-from ostiary.storage.review_notes import Note
+
+
+class Note(NamedTuple):
+    """That a history grew, and by which generations."""
+
+    number: int
+    history: tuple[TenantId, Holder, TokenKind]
+    first: int
+    last: int
 
 
 @dataclass(slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from ostiary.domain.token import RecordId, TokenKind, TokenRecord, TokenState, T
 from ostiary.ports.reports import AlertLine
 from ostiary.storage.audit_chain import FIRST_HASH, next_hash
 from ostiary.storage.errors import ChangeDoesNotFit
-from ostiary.storage.memory.tables import Tables
+from ostiary.storage.memory.tables import Note, Tables
 from ostiary.storage.wording import USER_LEFT, cancellation_text
 
 IN_FORCE: Final = (TokenState.OK, TokenState.CANDIDATE, TokenState.SUSPECT)
@@ -101,7 +101,7 @@ def add_record(tables: Tables, record: TokenRecord) -> None:
     tables.records[record.id] = replace(record, generation=generation)
     if (since := grown(record.kind, generation)) is not None:
         number = 1 + max(tables.review_notes, default=0)
-        tables.review_notes[number] = (number, *place, since, generation)
+        tables.review_notes[number] = Note(number, place, since, generation)
 
 
 def step_record(tables: Tables, step: TokenStep, at: datetime) -> None:

@@ -25,12 +25,13 @@ from ostiary.storage.postgres.retention_aged import (
 )
 from ostiary.storage.postgres.rows import Row
 from ostiary.storage.postgres.session import Session
-from ostiary.storage.postgres.text import unescape
+from ostiary.storage.postgres.text import escape, unescape
 from ostiary.storage.postgres.write_news import save_alert
-from ostiary.storage.review_notes import NOTES_AT_ONCE, gather
 
 _AT_ONCE: Final = 500
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NOTES_AT_ONCE: Final = 5_000
+"""The oldest notes of histories that grew, looked through for a page of reviews."""
 
 _GENERATION: Final = """
     t.id, t.tenant, t.holder, t.kind, t.generation, t.digest, t.state, t.relationship,
@@ -79,10 +80,26 @@ SURPLUS: Final = """
                           ORDER BY number DESC OFFSET $2 LIMIT $3) c
 """  # served by the primary key
 FORGET_ENDED: Final = "DELETE FROM command_closed WHERE number = ANY($1::bigint[])"
-LIST_NOTES: Final = """
-    SELECT number, tenant, holder, kind, first_generation, last_generation FROM token_review
-     ORDER BY number LIMIT $1
+LIST_REVIEWS: Final = """
+    SELECT tenant, holder, kind, min(first_generation), max(last_generation), array_agg(number)
+      FROM (SELECT * FROM token_review ORDER BY number LIMIT $1) oldest
+     GROUP BY tenant, holder, kind ORDER BY min(number) LIMIT $2
 """  # served by the primary key
+FIND_NOTABLE: Final = """
+    SELECT r.place
+      FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::integer[])
+           WITH ORDINALITY r (tenant, holder, kind, first, last, place)
+     WHERE EXISTS (SELECT FROM token t
+                    WHERE t.tenant = r.tenant AND t.holder = r.holder AND t.kind = r.kind
+                    ORDER BY t.generation OFFSET $6 LIMIT 1)
+        OR EXISTS (SELECT FROM token n
+                     JOIN token o ON o.tenant = n.tenant AND o.holder = n.holder AND o.kind = n.kind
+                    WHERE n.tenant = r.tenant AND n.holder = r.holder AND n.kind = r.kind
+                      AND n.generation BETWEEN r.first AND r.last
+                      AND o.generation < n.generation AND o.state = 'superseded'
+                      AND o.digest = n.digest
+                      AND o.relationship IS NOT DISTINCT FROM n.relationship)
+"""  # served by token_generation; the second look is taken at short histories only
 FORGET_NOTES: Final = """
     DELETE FROM token_review WHERE number = ANY($1::bigint[])
 """  # served by the primary key
@@ -169,11 +186,31 @@ class PostgresRetention:
         return dropped
 
     async def list_reviews(self, *, limit: int) -> tuple[Review, ...]:
-        rows = await self._pool.rows(LIST_NOTES, NOTES_AT_ONCE)
-        notes = (
-            (number, tenant, unescape(holder), *rest) for number, tenant, holder, *rest in rows
+        return tuple(
+            Review(
+                tenant=tenant,
+                holder=Holder(unescape(holder)),
+                kind=TokenKind(kind),
+                first=first,
+                last=last,
+                notes=tuple(notes),
+            )
+            for tenant, holder, kind, first, last, notes in await self._pool.rows(
+                LIST_REVIEWS, _NOTES_AT_ONCE, limit
+            )
         )
-        return gather(notes, limit=limit)
+
+    async def find_notable(self, reviews: Sequence[Review], *, most: int) -> tuple[Review, ...]:
+        rows = await self._reporters.rows(
+            FIND_NOTABLE,
+            [one.tenant for one in reviews],
+            [escape(one.holder) for one in reviews],
+            [one.kind.value for one in reviews],
+            [one.first for one in reviews],
+            [one.last for one in reviews],
+            most,
+        )
+        return tuple(reviews[place - 1] for (place,) in rows)
 
     async def read_history(self, review: Review, *, limit: int) -> tuple[Generation, ...]:
         values = (review.tenant, review.holder, review.kind.value, limit)

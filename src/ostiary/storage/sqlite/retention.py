@@ -1,5 +1,6 @@
 """Retention on SQLite: long looks over connections that only read, short removals in the writer."""
 
+import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -15,7 +16,6 @@ from ostiary.domain.token import (
 )
 from ostiary.ports.retention import START, Histories, Review, Surplus
 from ostiary.storage.places import decode_place, encode_place, whole_histories
-from ostiary.storage.review_notes import NOTES_AT_ONCE, gather
 from ostiary.storage.sqlite.engine import Engine, Transaction
 from ostiary.storage.sqlite.readers import Read, Readers
 from ostiary.storage.sqlite.retention_aged import (
@@ -29,6 +29,8 @@ from ostiary.storage.sqlite.write_news import save_alert
 
 _AT_ONCE: Final = 100
 """Rows that go in one turn of the writer: some milliseconds, in which devices wait."""
+_NOTES_AT_ONCE: Final = 5_000
+"""The oldest notes of histories that grew, looked through for a page of reviews."""
 
 _GENERATION: Final = """
     t.id, t.tenant, t.holder, t.kind, t.generation, t.digest, t.state, t.relationship,
@@ -68,10 +70,28 @@ SURPLUS: Final = """
      ORDER BY number DESC LIMIT ? OFFSET ?
 """  # served by command_closed_by_uuid; sorts the numbers of one channel
 FORGET_ENDED: Final = "DELETE FROM command_closed WHERE number = ?"
-LIST_NOTES: Final = """
-    SELECT number, tenant, holder, kind, first_generation, last_generation FROM token_review
-     ORDER BY number LIMIT ?
+LIST_REVIEWS: Final = """
+    SELECT tenant, holder, kind, min(first_generation), max(last_generation),
+           json_group_array(number)
+      FROM (SELECT * FROM token_review ORDER BY number LIMIT ?1)
+     GROUP BY tenant, holder, kind ORDER BY min(number) LIMIT ?2
 """  # served by the primary key
+FIND_NOTABLE: Final = """
+    WITH r (place, tenant, holder, kind, first, last) AS MATERIALIZED
+         (SELECT key, json_extract(value, '$[0]'), json_extract(value, '$[1]'),
+                 json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(value, '$[4]')
+            FROM json_each(?1))
+    SELECT r.place FROM r
+     WHERE EXISTS (SELECT 1 FROM token t
+                    WHERE t.tenant = r.tenant AND t.holder = r.holder AND t.kind = +r.kind
+                    ORDER BY t.generation LIMIT 1 OFFSET ?2)
+        OR EXISTS (SELECT 1 FROM token n CROSS JOIN token o
+                    WHERE n.tenant = r.tenant AND n.holder = r.holder AND n.kind = +r.kind
+                      AND n.generation BETWEEN r.first AND r.last
+                      AND o.tenant = r.tenant AND o.holder = r.holder AND o.kind = +r.kind
+                      AND o.generation < n.generation AND o.state = 'superseded'
+                      AND o.digest = n.digest AND o.relationship IS n.relationship)
+"""  # served by token_generation; the second look is taken at short histories only
 FORGET_NOTE: Final = """
     DELETE FROM token_review
      WHERE number = ? AND tenant = ? AND holder = ? AND kind = ? AND last_generation <= ?
@@ -144,8 +164,26 @@ class SqliteRetention:
         return await self._drop(FORGET_ENDED, numbers)
 
     async def list_reviews(self, *, limit: int) -> tuple[Review, ...]:
-        rows = await self._readers.run(lambda read: read(LIST_NOTES, (NOTES_AT_ONCE,)).fetchall())
-        return gather(rows, limit=limit)
+        values = (_NOTES_AT_ONCE, limit)
+        rows = await self._readers.run(lambda read: read(LIST_REVIEWS, values).fetchall())
+        return tuple(
+            Review(
+                tenant=tenant,
+                holder=Holder(holder),
+                kind=TokenKind(kind),
+                first=first,
+                last=last,
+                notes=tuple(json.loads(notes)),
+            )
+            for tenant, holder, kind, first, last, notes in rows
+        )
+
+    async def find_notable(self, reviews: Sequence[Review], *, most: int) -> tuple[Review, ...]:
+        values = json.dumps(
+            [(one.tenant, one.holder, one.kind, one.first, one.last) for one in reviews]
+        )
+        rows = await self._readers.run(lambda read: read(FIND_NOTABLE, (values, most)).fetchall())
+        return tuple(reviews[place] for (place,) in rows)
 
     async def read_history(self, review: Review, *, limit: int) -> tuple[Generation, ...]:
         values = (review.tenant, review.holder, review.kind.value, limit)
