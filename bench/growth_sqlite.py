@@ -6,10 +6,11 @@ break this.
 
 import os
 import shutil
-import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+
+import apsw
 
 from bench.growth_names import ANSWERED, COPIED, NUMBER, UUID, is_name
 from bench.house import Installation
@@ -21,7 +22,7 @@ def grow(installation: Installation, folder: Path, others: int, answered: int) -
     """A copy in the folder with so many other enrollments, and so many answered commands of each device."""
     data = folder / "data"
     shutil.copytree(installation.data, data)
-    with closing(sqlite3.connect(data / _FILE)) as connection:
+    with closing(apsw.Connection(str(data / _FILE))) as connection:
         add_answered(connection, answered)
         add_others(connection, others)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -34,11 +35,11 @@ def mebibytes(installation: Installation) -> float:
     return (installation.data / _FILE).stat().st_size / 2**20
 
 
-def add_others(connection: sqlite3.Connection, count: int) -> None:
+def add_others(connection: apsw.Connection, count: int) -> None:
     """Copy the enrollments with their bindings and the tokens in force until there are `count` more."""
-    there = connection.execute("SELECT count(*) FROM enrollment").fetchone()[0]
+    ((there,),) = connection.execute("SELECT count(*) FROM enrollment")
+    connection.execute("PRAGMA foreign_keys = OFF")
     with connection:
-        connection.execute("PRAGMA foreign_keys = OFF")
         for table, which in COPIED:
             columns = _columns(connection, table)
             values = ", ".join(_stirred(one) if is_name(one) else one for one in columns)
@@ -49,12 +50,12 @@ def add_others(connection: sqlite3.Connection, count: int) -> None:
             )
 
 
-def add_answered(connection: sqlite3.Connection, count: int) -> None:
+def add_answered(connection: apsw.Connection, count: int) -> None:
     """Copy one answered command of each device until it has `count` more."""
     columns = [one for one in _columns(connection, ANSWERED) if one != NUMBER]
     values = ", ".join(_stirred(one) if one == UUID else one for one in columns)
+    connection.execute("PRAGMA foreign_keys = OFF")
     with connection:
-        connection.execute("PRAGMA foreign_keys = OFF")
         connection.execute(
             f"WITH RECURSIVE copy (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM copy WHERE n < ?)"  # noqa: S608 - the names are the schema's
             f" INSERT INTO {ANSWERED} ({', '.join(columns)}) SELECT {values}"
@@ -63,7 +64,7 @@ def add_answered(connection: sqlite3.Connection, count: int) -> None:
         )
 
 
-def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
+def _columns(connection: apsw.Connection, table: str) -> list[str]:
     return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
 
 

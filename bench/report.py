@@ -2,10 +2,11 @@
 
 import os
 import platform
-import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+
+import apsw
 
 from bench import postgres, tables
 from bench.baseline import BARE
@@ -109,7 +110,7 @@ async def name_engines(installations: Sequence[Installation]) -> str:
     said = []
     for one in installations:
         if one.database_url is None:
-            said.append(f"SQLite {sqlite3.sqlite_version}")
+            said.append(f"SQLite {apsw.sqlite_lib_version()}")
         else:
             said.append(await postgres.describe(one.database_url))
     return ", ".join(said)

@@ -2,10 +2,11 @@
 
 import os
 import platform
-import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+
+import apsw
 
 from bench.scale.stage import ActFigures
 from bench.scale.watch import Sample
@@ -94,7 +95,7 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 def _machine(engine: str, devices: int) -> str:
     today = datetime.now(UTC).date()  # noqa: TID251 - nobody gives the bench a clock
     store = (
-        f"SQLite {sqlite3.sqlite_version}"
+        f"SQLite {apsw.sqlite_lib_version()}"
         if engine == "sqlite"
         else "PostgreSQL on the same machine"
     )

@@ -1,9 +1,7 @@
 """Whole databases as plain rows, read past everything that `storage/transfer` does, and houses filled to the brim."""
 
 import random
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import asyncpg
 
 from conformance.storage_values import MovedClock
+from database_file import Database, database
 from ostiary.storage.postgres.text import unescape
 from ostiary.storage.sqlite.rows import micros
 from ostiary.storage.sqlite.storage import open_sqlite
@@ -37,15 +36,15 @@ EDGES = ("", "\x00", "\ufdd0", "\ufdd0m", "a\ufdd00\x00", "é'\"\\", "\U0001f511
 
 def dump_sqlite(path: Path) -> Dump:
     """Every row of every table, as the engine gives them."""
-    with reading(path) as connection:
+    with database(path) as connection:
         names = [
             name
             for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
         ]
         dump = {}
         for name in names:
-            cursor = connection.execute(f'SELECT * FROM "{name}"')
-            dump[name] = _sorted([item[0] for item in cursor.description], cursor)
+            columns = [row[1] for row in connection.execute(f'PRAGMA table_info("{name}")')]
+            dump[name] = _sorted(columns, connection.execute(f'SELECT * FROM "{name}"'))
     dump["sqlite_sequence"] = [row for row in dump["sqlite_sequence"] if _has_number(row)]
     return _without_steps(dump)
 
@@ -108,15 +107,6 @@ def _without_steps(dump: Dump) -> Dump:
     return dump
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(path)
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
 async def postgres_types(url: str) -> dict[tuple[str, str], str]:
     """The type of every column, by table and name."""
     connection = await asyncpg.connect(url)
@@ -147,7 +137,8 @@ class Filler:
     rows: int = 4
 
     def fill(self, path: Path) -> None:
-        with reading(path) as connection:
+        with database(path) as connection:
+            connection.execute("BEGIN")
             tables = [
                 name
                 for (name,) in connection.execute(
@@ -163,9 +154,9 @@ class Filler:
             connection.execute(
                 "DELETE FROM command WHERE sequence = (SELECT max(sequence) FROM command)"
             )
-            connection.commit()
+            connection.execute("COMMIT")
 
-    def _add(self, connection: sqlite3.Connection, table: str, number: int) -> None:
+    def _add(self, connection: Database, table: str, number: int) -> None:
         columns = connection.execute(f'PRAGMA table_info("{table}")').fetchall()
         unique = _unique_columns(connection, table, columns)
         parents = {
@@ -201,18 +192,16 @@ class Filler:
             return number + 1
         return self.chance.choice(NUMBERS[type_])
 
-    def _parent(
-        self, connection: sqlite3.Connection, parent: str, other: str, *, or_none: bool
-    ) -> Any:
+    def _parent(self, connection: Database, parent: str, other: str, *, or_none: bool) -> Any:
         known = [key for (key,) in connection.execute(f'SELECT "{other}" FROM "{parent}"')]
         return self.chance.choice([*known, *([None] if or_none else [])])
 
-    def _nth(self, connection: sqlite3.Connection, parent: str, other: str, number: int) -> Any:
+    def _nth(self, connection: Database, parent: str, other: str, number: int) -> Any:
         known = connection.execute(f'SELECT "{other}" FROM "{parent}" ORDER BY 1').fetchall()
         return known[number % len(known)][0]
 
 
-def _unique_columns(connection: sqlite3.Connection, table: str, columns: Sequence[Any]) -> set[str]:
+def _unique_columns(connection: Database, table: str, columns: Sequence[Any]) -> set[str]:
     found = {column for _, column, *_, is_key in columns if is_key}
     for _, index, is_unique, *_ in connection.execute(f'PRAGMA index_list("{table}")'):
         if is_unique:

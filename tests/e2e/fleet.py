@@ -1,7 +1,6 @@
 """A whole Ostiary on a real TLS port, a simulated Apple, and simulated devices: the world of the fleet's scenes."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,6 +8,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from socket import create_server
 from typing import Any
+
+import apsw
 
 from ostiary.app import serve
 from ostiary.cli.desk import Desk, open_desk
@@ -56,7 +57,7 @@ class FailingDisk:
 
     def __call__(self, step: str) -> None:
         if self.fails and step == "committing":
-            raise sqlite3.OperationalError("disk I/O error")
+            raise apsw.IOError("disk I/O error")
 
 
 @dataclass

@@ -6,10 +6,8 @@ import io
 import re
 import secrets
 import shutil
-import sqlite3
 import traceback
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from database_file import database
 from e2e.door.conftest import CONNECT, TOPIC, Door, SignedDevice, door, template
 from fuzz.pki import ec_key, issue
 from installation import journal_as_before
@@ -247,7 +246,7 @@ async def everything_goes_wrong(door: Door, mac: SignedDevice, aviary: Aviary) -
     full = await mac.send("SetBootstrapToken", BootstrapToken=large)
     aviary.heard("answer on a full disk", full.content)
     await door.free_disk()
-    with closing(sqlite3.connect(door.house.settings.places.database)) as connection, connection:
+    with database(door.house.settings.places.database) as connection:
         connection.execute("UPDATE token SET value = substr(value, 1, 40) WHERE kind = 'bootstrap'")
     broken = await mac.send("GetBootstrapToken")
     assert broken.status_code == 503

@@ -5,9 +5,7 @@ import io
 import plistlib
 import re
 import shutil
-import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from database_file import database
 from e2e.door.conftest import TOPIC, Door, SignedDevice, door, template
 from e2e.test_canaries import Aviary, read_all
 from fuzz.envelopes import openssl_envelope
@@ -224,7 +223,7 @@ def the_command_line_says(
 def learn_escrow_keys(door: Door, aviary: Aviary) -> None:
     """A line out of the middle of each private key that answers are encrypted to."""
     kind = TokenKind.FILEVAULT_ESCROW_KEY
-    with closing(sqlite3.connect(door.house.settings.places.database)) as connection:
+    with database(door.house.settings.places.database) as connection:
         rows = connection.execute(
             "SELECT id, holder, value FROM token WHERE kind = ?", (kind.value,)
         ).fetchall()

@@ -2,7 +2,6 @@
 
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from database_file import Database, database
 from e2e import crash_storage
 from e2e.crash_storage import (
     DEVICES,
@@ -103,8 +103,7 @@ def verify(path: Path, acknowledged: dict[int, int], order: Order) -> dict[int, 
     if not path.exists():
         assert not acknowledged, order
         return {}
-    connection = sqlite3.connect(path)
-    try:
+    with database(path) as connection:
         assert connection.execute("PRAGMA quick_check").fetchall() == [("ok",)], order
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == [], order
         if steps_taken(connection) < len(shipped_migrations()):
@@ -114,11 +113,9 @@ def verify(path: Path, acknowledged: dict[int, int], order: Order) -> dict[int, 
             device: verify_device(connection, device, acknowledged.get(device, 0), order)
             for device in range(DEVICES)
         }
-    finally:
-        connection.close()
 
 
-def steps_taken(connection: sqlite3.Connection) -> int:
+def steps_taken(connection: Database) -> int:
     """How much of the schema there is: each step is there or not."""
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
     if "migration" not in tables:
@@ -127,9 +124,7 @@ def steps_taken(connection: sqlite3.Connection) -> int:
     return int(number)
 
 
-def verify_device(
-    connection: sqlite3.Connection, device: int, acknowledged: int, order: Order
-) -> int:
+def verify_device(connection: Database, device: int, acknowledged: int, order: Order) -> int:
     """Row, ledger, queue, history, wake, escrow, facts and alert tell of the same updates; the last of these is returned."""
     row = connection.execute(
         """SELECT token_updates, push_record, unlock_record, bootstrap_record
@@ -158,7 +153,7 @@ def verify_device(
     return number
 
 
-def ledger_of(connection: sqlite3.Connection, device: int) -> set[Any]:
+def ledger_of(connection: Database, device: int) -> set[Any]:
     return set(
         connection.execute(
             "SELECT id, kind, generation, state FROM token WHERE holder = ?", (f"UDID-{device}",)
@@ -177,7 +172,7 @@ def expected_ledger(device: int, number: int) -> set[Any]:
     return expected
 
 
-def around(connection: sqlite3.Connection, device: int) -> dict[str, list[Any]]:
+def around(connection: Database, device: int) -> dict[str, list[Any]]:
     """What other tables tell of a device."""
     statements = {
         "live": "SELECT uuid FROM command WHERE enrollment_key = ?",

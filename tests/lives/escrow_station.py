@@ -3,7 +3,6 @@
 import hashlib
 import plistlib
 import shutil
-import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import apsw
 import httpx
 from cryptography.hazmat.primitives.asymmetric import rsa
 from typing_extensions import override
@@ -80,7 +80,7 @@ class Trouble:
                 self._die()
         if step == "committing" and self.failures and not self.is_dead:
             self.failures -= 1
-            raise sqlite3.OperationalError("disk I/O error")
+            raise apsw.IOError("disk I/O error")
 
     def _die(self) -> None:
         """What is on the disk now is all that the next house will find; the old one lives on and is heard by nobody."""

@@ -17,9 +17,9 @@ from conformance.transfer_dumps import (
     dump_sqlite,
     make_house,
     postgres_types,
-    reading,
 )
 from conformance.transfer_progress import Unheard
+from database_file import database
 from ostiary.storage.transfer.move import move
 from postgres_server import PostgresServer
 
@@ -70,5 +70,5 @@ async def _there_and_back(server: PostgresServer, house: Path, url: str, back: P
     assert dump_sqlite(back) == before
     assert dump_sqlite(house) == before
     assert there.rows == home.rows
-    with reading(back) as connection:
+    with database(back) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

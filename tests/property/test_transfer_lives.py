@@ -1,6 +1,5 @@
 """Houses that random lives of devices left, moved to PostgreSQL and back: the same state, to the last row."""
 
-import sqlite3
 import tempfile
 from pathlib import Path
 from typing import ClassVar
@@ -10,8 +9,9 @@ from hypothesis.stateful import run_state_machine_as_test
 from typing_extensions import override
 
 from conformance.storage_twins import assert_twins_agree
-from conformance.transfer_dumps import dump_postgres, dump_sqlite, reading
+from conformance.transfer_dumps import dump_postgres, dump_sqlite
 from conformance.transfer_progress import Unheard
+from database_file import database
 from lives.twins import Lane
 from ostiary.storage.postgres.storage import open_postgres
 from ostiary.storage.sqlite.storage import open_sqlite
@@ -46,9 +46,8 @@ class MovedLives(Lives):
         twins._sqlite.enrollments._flush_seen()
         await twins._sqlite.check()  # the writer takes one after the other
         house, back = folder / "house.db", folder / "back.db"
-        with reading(twins.houses[1].path) as served, sqlite3.connect(house) as copy:
-            served.backup(copy)
-        copy.close()
+        with database(twins.houses[1].path) as served:
+            served.execute("VACUUM INTO ?", (str(house),))
         before = dump_sqlite(house)
         await self.server.empty(self.elsewhere)
         there = await move(

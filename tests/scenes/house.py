@@ -5,13 +5,13 @@ is worth is proven in tests/unit/formats and tests/e2e).
 """
 
 import hashlib
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from database_file import database
 from ostiary.domain.decision import AuditEntry
 from ostiary.domain.enrollment import Bound, Credential, Enrollment, InstalledProfile, Purpose
 from ostiary.domain.escrow import Escrow
@@ -176,21 +176,18 @@ class House:
 
     def forget_topic(self, topic: str) -> None:
         """Lose a push certificate, as a bad restore would."""
-        with sqlite3.connect(self.path) as connection:
+        with database(self.path) as connection:
             connection.execute("DELETE FROM push_certificate WHERE topic = ?", (topic,))
-        connection.close()
 
     def forget_bindings(self) -> None:
         """Lose every certificate binding, as an import from a server without them would."""
-        with sqlite3.connect(self.path) as connection:
+        with database(self.path) as connection:
             connection.execute("DELETE FROM binding")
-        connection.close()
 
     def lose_records(self, kind: TokenKind) -> None:
         """Lose the ledger's records of a kind, as a database restored in part would."""
-        with sqlite3.connect(self.path) as connection:
+        with database(self.path) as connection:
             connection.execute("DELETE FROM token WHERE kind = ?", (kind.value,))
-        connection.close()
 
     def set_policy(self, **changes: Any) -> None:
         self.policy = replace(self.policy, **changes)

@@ -4,14 +4,15 @@ A plan may name an index and still walk through half of it. Steps cannot be argu
 some of them, and going down a deeper tree is none.
 """
 
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import apsw
 import pytest
 
+from database_file import database
 from ostiary.domain.token import DEFAULT_TENANT, Holder, TokenKind
 from ostiary.keys.sealer import open_sealer
 from ostiary.ports.storage import WakeStep
@@ -43,13 +44,13 @@ class Steps:
     def __init__(self) -> None:
         self.count = 0
 
-    def watch(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+    def watch(self, connection: apsw.Connection) -> apsw.Connection:
         connection.set_progress_handler(self._step, 1)
         return connection
 
-    def _step(self) -> int:
+    def _step(self) -> bool:
         self.count += 1
-        return 0
+        return False
 
 
 @asynccontextmanager
@@ -72,7 +73,7 @@ async def house_at(path: Path) -> AsyncIterator[House]:
 
 def add_others(path: Path, count: int) -> None:
     """As many copies of the one device in there, with its tokens, a queue, and a history."""
-    with sqlite3.connect(path) as connection:
+    with database(path) as connection:
         connection.execute("PRAGMA foreign_keys = OFF")
         for table, each in (
             ("enrollment", 1),
@@ -94,7 +95,6 @@ def add_others(path: Path, count: int) -> None:
                 f" INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM {table}, copy, each",
                 (count, each),
             )
-    connection.close()
 
 
 def copied(table: str, column: str) -> str:

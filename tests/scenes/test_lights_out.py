@@ -1,11 +1,10 @@
 """Lights-out management: a Mac is switched by another one, and what failed is told by its line. (4.11)"""
 
-import sqlite3
-from contextlib import closing
 from typing import Any
 
 import pytest
 
+from database_file import database
 from ostiary.domain.destructive_cap import TooManyDestructive
 from ostiary.domain.token import DEFAULT_TENANT
 from ostiary.formats import plist
@@ -129,7 +128,7 @@ async def test_every_mac_that_is_switched_stands_in_the_audit(house: House) -> N
     controller, mac = await house.enrolled(MAC), await house.enrolled(MAC)
     await told_where_it_listens(house, mac)
     await switch(house, controller, mac)
-    with closing(sqlite3.connect(house.path)) as connection:
+    with database(house.path) as connection:
         found = connection.execute("SELECT actor, subject FROM audit WHERE verb = 'lights-out'")
         assert found.fetchall() == [("operator", mac.id)]
 

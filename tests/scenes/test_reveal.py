@@ -1,8 +1,6 @@
 """Secrets shown to people: on record before the value leaves, never less than what may be in force."""
 
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from database_file import database
 from escrowed import escrow_values
 from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.escrow import Escrow, EscrowState
@@ -63,7 +62,7 @@ def values(revealed: Revealed) -> list[bytes]:
 
 
 def audit(house: House) -> list[tuple[str, ...]]:
-    with closing(sqlite3.connect(house.path)) as connection:
+    with database(house.path) as connection:
         return connection.execute(
             "SELECT actor, verb, subject, reason FROM audit WHERE verb = 'secret-reveal'"
         ).fetchall()
@@ -284,9 +283,8 @@ async def test_a_value_that_does_not_open_is_an_error_and_was_not_disclosed(hous
     """4.0.2 rule 4: never "none"; and whoever saw nothing is not written down as having seen it."""
     mac = await house.enrolled(MAC)
     await held(house, mac, [N1])
-    with closing(sqlite3.connect(house.path)) as connection:
+    with database(house.path) as connection:
         connection.execute("UPDATE token SET value = x'00' WHERE kind = 'recovery-lock'")
-        connection.commit()
     with pytest.raises(SealBroken):
         await reveal(house, mac)
     assert audit(house) == []

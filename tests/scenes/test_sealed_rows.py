@@ -1,10 +1,8 @@
 """A stored secret opens as the one that it was stored as, and as no other. (4.0.2 rule 3)"""
 
-import sqlite3
-from contextlib import closing
-
 import pytest
 
+from database_file import database
 from escrowed import escrow_values
 from ostiary.domain.escrow_view import FOR_PEOPLE
 from ostiary.domain.token import TokenKind, TokenState
@@ -17,7 +15,7 @@ MINE, YOURS = b"canary-of-one-device", b"canary-of-another"
 
 def copy_value(house: House, kind: TokenKind, *, source: Device, target: Device) -> None:
     """What somebody with a hand in the database would do to read a secret through his own device."""
-    with closing(sqlite3.connect(house.path)) as connection, connection:
+    with database(house.path) as connection:
         (value,) = connection.execute(
             "SELECT value FROM token WHERE holder = ? AND kind = ?", (source.id, kind.value)
         ).fetchone()
@@ -53,7 +51,7 @@ async def test_a_value_in_the_row_of_another_kind_is_an_error(house: House) -> N
         await escrow_values(
             house.storage.enrollments, house.sealer, mac.id, kind, [MINE], house.clock.now()
         )
-    with closing(sqlite3.connect(house.path)) as connection, connection:
+    with database(house.path) as connection:
         connection.execute(
             "UPDATE token SET value = (SELECT value FROM token WHERE kind = 'recovery-lock') "
             "WHERE kind = 'lock-pin'"
@@ -64,7 +62,7 @@ async def test_a_value_in_the_row_of_another_kind_is_an_error(house: House) -> N
 
 def point_elsewhere(house: House, kind: TokenKind, *, source: Device, target: Device) -> None:
     """The pointer of one device names another's record: what a bad restore, or a hand in the database, would leave."""
-    with closing(sqlite3.connect(house.path)) as connection, connection:
+    with database(house.path) as connection:
         (record_id,) = connection.execute(
             "SELECT id FROM token WHERE holder = ? AND kind = ?", (source.id, kind.value)
         ).fetchone()

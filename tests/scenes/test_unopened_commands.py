@@ -2,12 +2,11 @@
 
 import contextlib
 import json
-import sqlite3
-from contextlib import closing
 from typing import Any
 
 import pytest
 
+from database_file import database
 from ostiary.domain.decision import Ask, Change
 from ostiary.domain.escrow import Escrow, EscrowState
 from ostiary.domain.token import DEFAULT_TENANT, Holder, TokenKind, TokenState
@@ -35,7 +34,7 @@ ALERT = "command-does-not-open"
 
 def damage(house: House, device: Device, kind: TokenKind) -> None:
     """One bit of the newest generation is another: a bad disk, or a hand in the database."""
-    with closing(sqlite3.connect(house.path)) as connection, connection:
+    with database(house.path) as connection:
         record_id, value = connection.execute(
             "SELECT id, value FROM token WHERE holder = ? AND kind = ? ORDER BY generation DESC",
             (device.id, kind.value),
@@ -44,7 +43,7 @@ def damage(house: House, device: Device, kind: TokenKind) -> None:
 
 
 def damage_command(house: House, uuid: str) -> None:
-    with closing(sqlite3.connect(house.path)) as connection, connection:
+    with database(house.path) as connection:
         (payload,) = connection.execute(
             "SELECT payload FROM command WHERE uuid = ?", (uuid,)
         ).fetchone()

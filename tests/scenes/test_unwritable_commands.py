@@ -1,12 +1,11 @@
 """What opens and cannot be written as a property list, or is lost, holds back no channel either; somebody is told. (3.4, 4.0.2)"""
 
 import plistlib
-import sqlite3
-from contextlib import closing
 from typing import Any
 
 import pytest
 
+from database_file import database
 from ostiary.domain.decision import Snapshot
 from ostiary.domain.escrow import EscrowState
 from ostiary.domain.token import DEFAULT_TENANT, SealedValue, TokenKind, TokenState
@@ -33,13 +32,13 @@ GONE = "secret-records-gone"
 
 def stored(house: House, uuid: str, payload: bytes) -> None:
     """What is stored of a command is this now."""
-    with closing(sqlite3.connect(house.path)) as connection, connection:
+    with database(house.path) as connection:
         connection.execute("UPDATE command SET payload = ? WHERE uuid = ?", (payload, uuid))
 
 
 def lose(house: House, device: Device, kind: TokenKind, *, newest: bool) -> None:
     order = "DESC" if newest else "ASC"
-    with closing(sqlite3.connect(house.path)) as connection, connection:
+    with database(house.path) as connection:
         (record_id,) = connection.execute(
             f"SELECT id FROM token WHERE holder = ? AND kind = ? ORDER BY generation {order}",
             (device.id, kind.value),
@@ -162,7 +161,7 @@ async def test_a_command_of_ours_that_has_no_standard_form_ends_if_nothing_is_le
     await house.reveals.reveal(EnrollmentId(mac.id), DISK, OPERATOR, reason="ticket 4711")
     house.clock.advance(days=3)
     await house.escrow_watch.tend()
-    with closing(sqlite3.connect(house.path)) as connection, connection:
+    with database(house.path) as connection:
         (uuid,) = connection.execute(
             "SELECT uuid FROM command WHERE request_type = 'RotateFileVaultKey'"
         ).fetchone()

@@ -1,6 +1,5 @@
 """The demo's acts about a Mac's escrowed secrets: brought, set, proven, replaced, and shown to a person for a reason."""
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
@@ -10,6 +9,7 @@ from ostiary.cli.demo_board import BoardRow
 from ostiary.cli.demo_house import abbreviated
 from ostiary.cli.demo_stage import Stage, generation, is_proven, token
 from ostiary.settings import Places
+from ostiary.storage.sqlite.connection import open_reader
 from ostiary_sim.device import Device
 
 DISK, LOCK = "filevault-key", "recovery-lock"
@@ -129,8 +129,8 @@ def masked(value: str) -> str:
 def read_audit(stage: Stage) -> list[tuple[str, str]]:
     """Every reveal that the audit knows of: who, what and why."""
     database = Places(stage.house.data).database
-    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as reading:
-        entries = reading.execute(_AUDIT).fetchall()
+    with closing(open_reader(database)) as reading:
+        entries = list(reading.execute(_AUDIT))
     stage.require("the reveal is in the audit", holds=any(entry[3] == REASON for entry in entries))
     return [
         ("audit", f"{actor}: {verb} {abbreviated(subject)}; reason: {reason}")

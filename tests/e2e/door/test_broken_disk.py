@@ -1,9 +1,8 @@
 """A disk that is full, fails, or is slow: devices see 503, nothing is half done, and it goes on once it is mended."""
 
 import asyncio
-import sqlite3
 import threading
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ import httpx
 import pytest
 
 from conformance.storage_values import record
+from database_file import database
 from e2e.broken_disk import FAULT_BY_NAME, FAULTS, Fault
 from e2e.door.conftest import Door, SignedDevice
 from fuzz.pki import NOW
@@ -83,8 +83,8 @@ class Disk:
         assert await done is None
 
     def bootstrap_of(self, device: SignedDevice) -> int:
-        """How many generations another process finds in the file."""
-        with closing(sqlite3.connect(self.path)) as connection:
+        """How many generations another connection finds in the file."""
+        with database(self.path) as connection:
             found = connection.execute(
                 "SELECT count(*) FROM token WHERE holder = ? AND kind = 'bootstrap'", (device.udid,)
             ).fetchone()
@@ -182,7 +182,7 @@ async def test_a_checkpoint_that_cannot_be_flushed_keeps_the_log_that_it_copied(
     crashed.write_bytes(lost_in_the_cache)
     log = disk.path.with_name(f"{disk.path.name}-wal").read_bytes()
     crashed.with_name("crashed.db-wal").write_bytes(log)
-    with closing(sqlite3.connect(crashed)) as connection:
+    with database(crashed) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         found = connection.execute("SELECT count(*) FROM token WHERE source = 'large'").fetchone()
     assert found == (CHECKPOINTS_AFTER,)
@@ -220,7 +220,7 @@ async def test_frames_of_a_refused_commit_are_found_after_a_crash_or_not_but_nev
     for end in ("", "-wal"):
         name = f"{disk.path.name}{end}"
         (crashed / name).write_bytes(disk.path.with_name(name).read_bytes())
-    with closing(sqlite3.connect(crashed / disk.path.name)) as connection:
+    with database(crashed / disk.path.name) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         rows = connection.execute(
             "SELECT generation, count(*) FROM token WHERE kind = 'bootstrap' GROUP BY 1 ORDER BY 1"
@@ -271,7 +271,7 @@ async def test_a_write_ahead_log_that_somebody_removed_loses_nothing_that_was_ac
     assert (await door.client.get("/readyz")).status_code == 503
     crashed = tmp_path / "crashed.db"
     crashed.write_bytes(disk.path.read_bytes())
-    with closing(sqlite3.connect(crashed)) as connection:
+    with database(crashed) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         found = connection.execute("SELECT count(*) FROM token WHERE kind = 'bootstrap'").fetchone()
     assert found in ((1,), (2,))

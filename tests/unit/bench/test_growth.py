@@ -1,8 +1,8 @@
 """The database that the bench fills by itself hangs together as one that a server filled."""
 
-import sqlite3
 from collections.abc import Sequence
 
+import apsw
 import pytest
 
 from bench.figures import Figures
@@ -11,9 +11,9 @@ from bench.growth_sqlite import add_answered, add_others
 
 
 @pytest.fixture
-def database() -> sqlite3.Connection:
-    connection = sqlite3.connect(":memory:")
-    connection.executescript(
+def database() -> apsw.Connection:
+    connection = apsw.Connection(":memory:")
+    connection.execute(
         """
         CREATE TABLE enrollment (
             key TEXT PRIMARY KEY, id TEXT UNIQUE, push_record TEXT, unlock_record TEXT, bootstrap_record TEXT, state TEXT
@@ -31,7 +31,7 @@ def database() -> sqlite3.Connection:
     return connection
 
 
-def test_copies_point_to_each_other_as_the_originals_do(database: sqlite3.Connection) -> None:
+def test_copies_point_to_each_other_as_the_originals_do(database: apsw.Connection) -> None:
     add_others(database, 5)
     whole = database.execute(
         """
@@ -43,13 +43,13 @@ def test_copies_point_to_each_other_as_the_originals_do(database: sqlite3.Connec
     assert whole == (6,)
 
 
-def test_tokens_of_the_past_are_not_copied(database: sqlite3.Connection) -> None:
+def test_tokens_of_the_past_are_not_copied(database: apsw.Connection) -> None:
     """The bench's devices changed theirs far more often than devices do."""
     add_others(database, 5)
     assert database.execute("SELECT count(*) FROM token").fetchone() == (2 + 5,)
 
 
-def test_answered_commands_are_added_to_each_device(database: sqlite3.Connection) -> None:
+def test_answered_commands_are_added_to_each_device(database: apsw.Connection) -> None:
     add_answered(database, 7)
     assert database.execute(
         "SELECT enrollment_key, count(*) FROM command_closed GROUP BY enrollment_key"

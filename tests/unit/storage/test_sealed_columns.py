@@ -1,13 +1,13 @@
 """No column can hold sealed values that re-sealing does not know: a rotation that leaves some behind is none."""
 
 import asyncio
-import sqlite3
 import typing
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
 
+import apsw
 import asyncpg
 import pytest
 
@@ -67,7 +67,7 @@ def test_every_column_of_bytes_is_resealed_or_holds_nothing_sealed(tmp_path: Pat
     assert {where.value for where in SealedIn} <= columns
 
 
-def _columns_of_sqlite(connection: sqlite3.Connection) -> set[str]:
+def _columns_of_sqlite(connection: apsw.Connection) -> set[str]:
     tables = [
         name
         for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")

@@ -2,7 +2,6 @@
 
 import asyncio
 import resource
-import sqlite3
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -10,25 +9,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+import apsw
 import pytest
 from typing_extensions import override
 
+from database_file import database
 from ostiary.ports.storage import StorageBusy, StorageFailed
 from ostiary.storage.errors import ChangeDoesNotFit
 from ostiary.storage.sqlite.connection import open_writer
 from ostiary.storage.sqlite.engine import Engine, Transaction
 
 
-class Faulty(sqlite3.Connection):
+class Faulty(apsw.Connection):
     """A connection that refuses the statements named in `broken`."""
 
     broken: ClassVar[set[str]] = set()
 
     @override
-    def execute(self, statement: str, /, *parameters: Any) -> sqlite3.Cursor:
-        if statement in self.broken:
-            raise sqlite3.OperationalError("disk I/O error")
-        return super().execute(statement, *parameters)
+    def execute(self, statements: str, *rest: Any, **options: Any) -> apsw.Cursor:
+        if statements in self.broken:
+            raise apsw.IOError("disk I/O error")
+        return super().execute(statements, *rest, **options)
 
 
 class Bench:
@@ -40,18 +41,15 @@ class Bench:
         self.steps: Counter[str] = Counter()
         self.go = threading.Event()
         self.go.set()
-        with sqlite3.connect(path) as connection:
+        with database(path) as connection:
             connection.execute("CREATE TABLE word (word TEXT PRIMARY KEY) STRICT")
-        connection.close()
         Faulty.broken = set()
         self.engine = Engine(self.connect, trace=self.trace, **limits)
 
-    def connect(self) -> sqlite3.Connection:
+    def connect(self) -> apsw.Connection:
         if self.connect_fails:
-            raise sqlite3.OperationalError("unable to open database file")
-        connection = sqlite3.connect(
-            self.path, factory=Faulty, isolation_level=None, check_same_thread=False
-        )
+            raise apsw.CantOpenError("unable to open database file")
+        connection = Faulty(str(self.path))
         connection.execute("PRAGMA journal_mode = WAL")
         return connection
 
@@ -69,11 +67,8 @@ class Bench:
 
     def stored(self) -> set[str]:
         """What another connection sees."""
-        connection = sqlite3.connect(self.path)
-        try:
+        with database(self.path) as connection:
             return {word for (word,) in connection.execute("SELECT word FROM word")}
-        finally:
-            connection.close()
 
 
 def seen(transaction: Transaction) -> set[str]:
@@ -190,6 +185,26 @@ async def test_who_is_refused_over_what_is_not_on_disk_yet_hears_it_after_the_co
     assert [type(one) for one in got] == [StorageFailed, StorageFailed]
 
 
+async def test_who_writes_is_told_how_many_rows_it_changed(bench: Bench) -> None:
+    """Those that triggers change on their own account do not count: a caller asks whether its row was there."""
+    trigger = """CREATE TRIGGER echo AFTER INSERT ON word WHEN new.word NOT LIKE 'echo%'
+                 BEGIN INSERT INTO word VALUES ('echo of ' || new.word); END"""
+    with database(bench.path) as connection:
+        connection.execute(trigger)
+
+    def work(transaction: Transaction) -> list[int]:
+        return [
+            transaction.write("INSERT INTO word VALUES (?)", ("one",)),
+            transaction.write_each("INSERT INTO word VALUES (?)", [("two",), ("three",)]),
+            transaction.write("UPDATE word SET word = word || '!' WHERE word = ?", ("four",)),
+            transaction.write_each("DELETE FROM word WHERE word = ?", [("two",), ("four",)]),
+            transaction.write_each("DELETE FROM word WHERE word = ?", []),
+            transaction.write("INSERT INTO word VALUES (?) ON CONFLICT DO NOTHING", ("one",)),
+        ]
+
+    assert await bench.engine.run(work) == [1, 2, 0, 1, 0, 0]
+
+
 async def test_a_failing_request_takes_back_its_own_writes_only(bench: Bench) -> None:
     def fail(transaction: Transaction) -> None:
         transaction.write("INSERT INTO word VALUES (?)", ("half",))
@@ -209,9 +224,9 @@ async def test_a_failing_request_alone_leaves_no_transaction_open(bench: Bench) 
     await bench.engine.run(bench.add("one"))
     with pytest.raises(ChangeDoesNotFit):
         await bench.engine.run(bench.add("one"))
-    with sqlite3.connect(bench.path, timeout=0) as other:
+    with database(bench.path) as other:
+        other.execute("PRAGMA busy_timeout = 0")
         other.execute("INSERT INTO word VALUES ('theirs')")
-    other.close()
     assert await bench.engine.run(seen) == {"one", "theirs"}
 
 
@@ -252,7 +267,7 @@ async def test_a_failed_commit_fails_all_that_it_covers_and_the_next_one_works(
     Faulty.broken = {"COMMIT"}
     got = await outcomes(*(bench.engine.run(bench.add(f"{n}")) for n in range(3)))
     assert all(isinstance(one, StorageFailed) for one in got)
-    assert isinstance(got[0].__cause__, sqlite3.OperationalError)
+    assert isinstance(got[0].__cause__, apsw.IOError)
     assert bench.stored() == {"before"}
     Faulty.broken = set()
     assert await bench.engine.run(seen) == {"before"}
@@ -324,9 +339,8 @@ def files_no_larger_than(limit_bytes: int) -> Iterator[None]:
 async def test_a_disk_that_takes_no_more_loses_nothing_that_was_answered(tmp_path: Path) -> None:
     """A real I/O error in COMMIT: nothing of the batch is there, everything before it is."""
     path = tmp_path / "words.db"
-    with sqlite3.connect(path) as connection:
+    with database(path) as connection:
         connection.execute("CREATE TABLE word (word TEXT PRIMARY KEY) STRICT")
-    connection.close()
     engine = Engine(lambda: open_writer(path))
     bench_add = Bench.add
 
@@ -341,13 +355,12 @@ async def test_a_disk_that_takes_no_more_loses_nothing_that_was_answered(tmp_pat
         assert await engine.run(seen) == {"before"}
     assert await engine.run(add("after")) == "after"
     await engine.close()
-    connection = sqlite3.connect(path)
-    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert {word for (word,) in connection.execute("SELECT word FROM word")} == {
-        "before",
-        "after",
-    }
-    connection.close()
+    with database(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert {word for (word,) in connection.execute("SELECT word FROM word")} == {
+            "before",
+            "after",
+        }
 
 
 async def test_a_full_database_fails_the_request_that_does_not_fit(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from sqlite3 import Cursor
 from typing import Any
 
 from typing_extensions import override
@@ -11,7 +10,7 @@ from conformance.storage_twins import store
 from conformance.storage_values import MovedClock, device, escrow, pointer, record, record_id, sheet
 from ostiary.domain.token import DEFAULT_TENANT, TokenKind
 from ostiary.storage.sqlite.fleet_secrets import SqliteFleetSecrets
-from ostiary.storage.sqlite.readers import AnswerT, Read, Readers
+from ostiary.storage.sqlite.readers import AnswerT, Read, Readers, Rows
 from ostiary.storage.sqlite.storage import open_sqlite
 
 KINDS = (TokenKind.BOOTSTRAP, TokenKind.RECOVERY_LOCK)
@@ -27,7 +26,7 @@ class CountingReaders(Readers):
     @override
     async def run(self, work: Callable[[Read], AnswerT]) -> AnswerT:
         def counted(read: Read) -> AnswerT:
-            def asked(statement: str, values: tuple[Any, ...]) -> Cursor:
+            def asked(statement: str, values: tuple[Any, ...] = ()) -> Rows:
                 self.asked.append(statement)
                 return read(statement, values)
 

@@ -1,9 +1,9 @@
 """Hot statements are served by an index or a key, whatever the size of the tables."""
 
 import re
-import sqlite3
 from collections.abc import Iterator
 
+import apsw
 import pytest
 
 from conformance.storage_values import NOON
@@ -75,14 +75,14 @@ MAY_SORT = {
 
 
 @pytest.fixture(scope="module")
-def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[apsw.Connection]:
     made = open_writer(tmp_path_factory.mktemp("plans") / "plans.db")
     migrate(made, NOON, shipped_migrations())
     yield made
     made.close()
 
 
-def plan(connection: sqlite3.Connection, statement: str) -> list[str]:
+def plan(connection: apsw.Connection, statement: str) -> list[str]:
     numbered = [int(number) for number in re.findall(r"\?(\d+)", statement)]
     count = max(numbered, default=statement.count("?"))
     rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", (None,) * count)
@@ -91,7 +91,7 @@ def plan(connection: sqlite3.Connection, statement: str) -> list[str]:
 
 @pytest.mark.parametrize(("name", "statement"), STATEMENTS.items(), ids=STATEMENTS)
 def test_no_statement_walks_through_a_table_or_an_index(
-    connection: sqlite3.Connection, name: str, statement: str
+    connection: apsw.Connection, name: str, statement: str
 ) -> None:
     """An index over a tenant's rows alone leads through all of them: most installations have one tenant."""
     walks = [
@@ -104,7 +104,7 @@ def test_no_statement_walks_through_a_table_or_an_index(
 
 @pytest.mark.parametrize(("name", "statement"), STATEMENTS.items(), ids=STATEMENTS)
 def test_no_statement_sorts_what_could_be_many(
-    connection: sqlite3.Connection, name: str, statement: str
+    connection: apsw.Connection, name: str, statement: str
 ) -> None:
     sorts = [step for step in plan(connection, statement) if "TEMP B-TREE" in step]
     assert not sorts or name.rpartition(".")[2] in MAY_SORT, sorts
@@ -157,20 +157,29 @@ def test_no_statement_sorts_what_could_be_many(
     ],
 )
 def test_a_statement_uses_the_index_that_was_made_for_it(
-    connection: sqlite3.Connection, statement: str, index: str
+    connection: apsw.Connection, statement: str, index: str
 ) -> None:
     assert any(index in step for step in plan(connection, statement))
 
 
 @pytest.mark.parametrize("statement", [load.QUEUE, wakes.DUE_WAKES, wakes.NEXT_DUE])
-def test_what_is_taken_in_order_is_not_sorted(
-    connection: sqlite3.Connection, statement: str
-) -> None:
+def test_what_is_taken_in_order_is_not_sorted(connection: apsw.Connection, statement: str) -> None:
     """A queue of a thousand commands costs no more than one of two."""
     assert not [step for step in plan(connection, statement) if "TEMP B-TREE" in step]
 
 
-def test_a_row_saved_in_place_touches_no_index(connection: sqlite3.Connection) -> None:
+def test_every_statement_stays_prepared(connection: apsw.Connection) -> None:
+    """One that is too long for the cache, or that may be planned anew for other values, costs as much as ten runs."""
+    cache = connection.cache_stats()
+    assert (
+        max(len(statement.encode()) for statement in STATEMENTS.values())
+        < cache["max_cacheable_bytes"]
+    )
+    assert len(STATEMENTS) < cache["size"]
+    assert connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, -1)
+
+
+def test_a_row_saved_in_place_touches_no_index(connection: apsw.Connection) -> None:
     """Columns named in indexes are left out, so a TokenUpdate writes one page of the table."""
     indexed = {
         column

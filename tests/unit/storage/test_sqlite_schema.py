@@ -1,9 +1,9 @@
 """Migrations run once, in order, and never on a database that is not ours to touch."""
 
 import re
-import sqlite3
 from pathlib import Path
 
+import apsw
 import pytest
 
 from conformance.storage_values import NOON, MovedClock
@@ -19,24 +19,24 @@ BROKEN = Migration(
 )
 
 
-def tables(connection: sqlite3.Connection) -> set[str]:
+def tables(connection: apsw.Connection) -> set[str]:
     rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
     return {name for (name,) in rows} - {"sqlite_sequence"}
 
 
 @pytest.fixture
-def connection(path: Path) -> sqlite3.Connection:
+def connection(path: Path) -> apsw.Connection:
     return open_writer(path)
 
 
-def test_a_fresh_database_goes_through_every_step_once(connection: sqlite3.Connection) -> None:
+def test_a_fresh_database_goes_through_every_step_once(connection: apsw.Connection) -> None:
     assert migrate(connection, NOON, (FIRST, SECOND)) == (FIRST.name, SECOND.name)
     assert migrate(connection, NOON, (FIRST, SECOND)) == ()
     assert tables(connection) == {"migration", "one", "two"}
     connection.close()
 
 
-def test_an_older_database_goes_through_what_is_new(connection: sqlite3.Connection) -> None:
+def test_an_older_database_goes_through_what_is_new(connection: apsw.Connection) -> None:
     migrate(connection, NOON, (FIRST,))
     connection.execute("INSERT INTO one VALUES ('kept')")
     assert migrate(connection, NOON, (FIRST, SECOND)) == (SECOND.name,)
@@ -44,7 +44,7 @@ def test_an_older_database_goes_through_what_is_new(connection: sqlite3.Connecti
     connection.close()
 
 
-def test_a_newer_database_is_not_touched(connection: sqlite3.Connection) -> None:
+def test_a_newer_database_is_not_touched(connection: apsw.Connection) -> None:
     migrate(connection, NOON, (FIRST, SECOND))
     with pytest.raises(SchemaTooNew, match="0002_after_two"):
         migrate(connection, NOON, (FIRST,))
@@ -52,7 +52,7 @@ def test_a_newer_database_is_not_touched(connection: sqlite3.Connection) -> None
 
 
 def test_a_step_whose_text_changed_is_not_taken_for_the_same(
-    connection: sqlite3.Connection,
+    connection: apsw.Connection,
 ) -> None:
     migrate(connection, NOON, (FIRST,))
     edited = Migration(name=FIRST.name, script=FIRST.script + "-- edited")
@@ -62,11 +62,23 @@ def test_a_step_whose_text_changed_is_not_taken_for_the_same(
     connection.close()
 
 
-def test_a_step_that_fails_leaves_nothing_of_itself(connection: sqlite3.Connection) -> None:
-    with pytest.raises(sqlite3.OperationalError):
+def test_a_step_that_fails_leaves_nothing_of_itself(connection: apsw.Connection) -> None:
+    with pytest.raises(apsw.SQLError):
         migrate(connection, NOON, (FIRST, BROKEN))
     assert tables(connection) == {"migration", "one"}
     assert migrate(connection, NOON, (FIRST, SECOND)) == (SECOND.name,)
+    connection.close()
+
+
+def test_a_step_is_run_to_its_end_whatever_its_statements_give(
+    connection: apsw.Connection,
+) -> None:
+    """A PRAGMA or a SELECT in it gives rows that nobody asked for."""
+    asking = Migration(
+        name="0001_before_ask.sql", script=f"SELECT 1; PRAGMA user_version; {FIRST.script}"
+    )
+    migrate(connection, NOON, (asking,))
+    assert tables(connection) == {"migration", "one"}
     connection.close()
 
 
@@ -76,7 +88,7 @@ def test_shipped_steps_are_numbered_without_a_gap_and_say_when_they_run() -> Non
     assert all(re.fullmatch(r"\d{4}_(before|after)_[a-z0-9_]+\.sql", name) for name in names)
 
 
-def test_every_table_of_ours_is_strict(connection: sqlite3.Connection) -> None:
+def test_every_table_of_ours_is_strict(connection: apsw.Connection) -> None:
     migrate(connection, NOON, shipped_migrations())
     rows = connection.execute(
         "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite_%'"

@@ -1,6 +1,5 @@
 """Opening and closing a database file: private, durable, one process at a time."""
 
-import sqlite3
 import stat
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import pytest
 
 from conformance.storage_twins import show, store, store_as
 from conformance.storage_values import MovedClock, after, device, key
+from database_file import database
 from ostiary.domain.decision import Ask, ByKey
 from ostiary.ports.storage import StorageFailed
 from ostiary.storage import open_storage
@@ -129,13 +129,10 @@ async def test_a_closed_storage_is_not_ready(path: Path) -> None:
 
 
 def last_seen_on_disk(path: Path, number: int = 1) -> object:
-    connection = sqlite3.connect(path)
-    try:
+    with database(path) as connection:
         row = connection.execute(
             "SELECT last_seen_at FROM enrollment WHERE key = ?", (key(number),)
         ).fetchone()
-    finally:
-        connection.close()
     return None if row is None else row[0]
 
 

@@ -3,10 +3,8 @@
 import asyncio
 import random
 import shutil
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -22,9 +20,9 @@ from conformance.transfer_dumps import (
     dump_sqlite,
     make_house,
     postgres_types,
-    reading,
 )
 from conformance.transfer_progress import Unheard
+from database_file import database
 from ostiary.domain.decision import AuditEntry
 from ostiary.domain.token import DEFAULT_TENANT
 from ostiary.ports.storage import StorageFailed
@@ -104,12 +102,6 @@ async def execute(url: str, statement: str) -> None:
         await connection.close()
 
 
-@contextmanager
-def changed(path: Path) -> Iterator[sqlite3.Connection]:
-    with reading(path) as connection, connection:
-        yield connection
-
-
 # -- what travels
 
 
@@ -152,14 +144,12 @@ async def test_what_a_killed_server_left_in_its_log_travels_too(
     house: Path, tmp_path: Path, postgres_url: str
 ) -> None:
     """The last commits of a server that was killed are in the write-ahead log alone."""
-    writer = sqlite3.connect(house)
-    writer.execute("PRAGMA journal_mode = WAL")
-    writer.execute("UPDATE policy SET value = 'the last word'")
-    writer.commit()
     killed = tmp_path / "killed.db"
-    for end in ("", "-wal", "-shm"):
-        shutil.copyfile(f"{house}{end}", f"{killed}{end}")
-    writer.close()
+    with database(house) as writer:
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute("UPDATE policy SET value = 'the last word'")
+        for end in ("", "-wal", "-shm"):
+            shutil.copyfile(f"{house}{end}", f"{killed}{end}")
     await moved(killed, postgres_url)
     assert {dict(row)["value"] for row in (await dump_postgres(postgres_url))["policy"]} == {
         "the last word"
@@ -172,7 +162,7 @@ async def test_places_in_the_queue_are_never_given_twice(tmp_path: Path, postgre
     async with open_sqlite(path, clock=MovedClock()) as storage:
         await store(storage, rows=(device(1),), enqueue=(command("kept", to=1),))
         await store(storage, enqueue=(command("gone", to=1),))
-    with changed(path) as connection:
+    with database(path) as connection:
         connection.execute("DELETE FROM command WHERE uuid = 'gone'")
     await moved(path, postgres_url)
     async with open_postgres(postgres_url, clock=MovedClock()) as postgres:
@@ -219,9 +209,12 @@ async def test_a_table_larger_than_what_is_held_at_once_travels_whole(
 ) -> None:
     path, back = tmp_path / "house.db", tmp_path / "back.db"
     await make_house(path)
-    with changed(path) as connection:
+    with database(path) as connection:
         rows = [("default", f"{number}", "x" * number) for number in range(3 * ROWS_AT_ONCE + 1)]
-        connection.executemany("INSERT INTO policy VALUES (?, ?, ?)", rows)
+        connection.execute("BEGIN")
+        for row in rows:
+            connection.execute("INSERT INTO policy VALUES (?, ?, ?)", row)
+        connection.execute("COMMIT")
     await moved(path, postgres_url)
     await moved(postgres_url, back)
     assert len(dump_sqlite(back)["policy"]) == len(rows)
@@ -252,7 +245,7 @@ async def test_a_target_that_holds_anything_is_never_written(
 ) -> None:
     other = tmp_path / "other.db"
     await make_house(other)
-    with changed(other) as connection:
+    with database(other) as connection:
         connection.execute("INSERT INTO policy VALUES ('default', 'a', 'b')")
     await execute(postgres_url, "INSERT INTO policy VALUES ('default', 'a', 'b')")
     before = await dump_postgres(postgres_url), other.read_bytes()
@@ -298,7 +291,7 @@ async def test_what_was_moved_already_is_recognised(
     for target in (postgres_url, tmp_path / "other.db"):
         assert not (await moved(house, target)).was_there
         assert (await moved(house, target)).was_there
-    with changed(house) as connection:
+    with database(house) as connection:
         connection.execute(
             "UPDATE policy SET value = value || '!' WHERE name = (SELECT min(name) FROM policy)"
         )
@@ -368,15 +361,15 @@ async def test_a_node_that_comes_meanwhile_takes_the_transfer_back(
 async def test_a_schema_of_another_version_is_refused(
     house: Path, postgres_url: str, bare_url: str
 ) -> None:
-    with changed(house) as connection:
+    with database(house) as connection:
         connection.execute("INSERT INTO migration VALUES ('9999_before_more.sql', 'x', 0)")
     with pytest.raises(SchemaTooNew, match="9999_before_more"):
         await moved(house, postgres_url)
-    with changed(house) as connection:
+    with database(house) as connection:
         connection.execute("DELETE FROM migration WHERE name LIKE '9999%' OR name LIKE '0002%'")
     with pytest.raises(SchemaBehind, match="0002"):
         await moved(house, postgres_url)
-    with changed(house) as connection:
+    with database(house) as connection:
         connection.execute("UPDATE migration SET checksum = 'edited'")
     with pytest.raises(SchemaAltered, match="0001"):
         await moved(house, postgres_url)
@@ -412,7 +405,7 @@ async def test_a_place_that_cannot_be_reached_is_said(house: Path, tmp_path: Pat
 async def test_a_row_that_has_lost_its_parent_is_not_passed_on(
     house: Path, tmp_path: Path, bare_url: str
 ) -> None:
-    with changed(house) as connection:
+    with database(house) as connection:
         connection.execute("UPDATE binding SET enrollment_key = 'nobody''s'")
     with pytest.raises(ContentsDiffer):
         await moved(house, tmp_path / "new.db")

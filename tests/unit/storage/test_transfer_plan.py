@@ -1,6 +1,5 @@
 """Nothing can be added to a schema without the transfer knowing it: both catalogues are compared with what it copies."""
 
-import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 
 from conformance.storage_values import NOON
 from conformance.transfer_dumps import make_house
+from database_file import database
 from ostiary.storage.transfer.errors import SchemasDiffer
 from ostiary.storage.transfer.plan import COUNTED, OWN_COLUMNS, OWN_TABLES, plan
 from ostiary.storage.transfer.postgres import postgres_target
@@ -103,9 +103,8 @@ async def test_a_column_added_behind_our_back_is_refused_before_anything_is_copi
     tmp_path: Path, postgres_url: str
 ) -> None:
     await make_house(tmp_path / "house.db")
-    connection = sqlite3.connect(tmp_path / "house.db")
-    connection.execute("ALTER TABLE policy ADD COLUMN why TEXT")
-    connection.close()
+    with database(tmp_path / "house.db") as connection:
+        connection.execute("ALTER TABLE policy ADD COLUMN why TEXT")
     with pytest.raises(SchemasDiffer, match=r"column policy\.why"):
         plan(await sqlite_shapes(tmp_path / "house.db"), await postgres_shapes(postgres_url))
 

@@ -2,10 +2,10 @@
 
 import fcntl
 import os
-import sqlite3
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
+
+import apsw
 
 from ostiary.storage.errors import StoreIsOpen
 
@@ -25,7 +25,11 @@ _PRAGMAS: Final = (
     "PRAGMA temp_store = MEMORY",
 )
 _READER_PRAGMAS: Final = ("PRAGMA query_only = ON", "PRAGMA busy_timeout = 5000")
-_CACHED_STATEMENTS: Final = 256
+_CACHED_STATEMENTS: Final = 512
+"""As many as APSW keeps. It forgets one that was not among the last so many that ran, however few others there are."""
+_NEW_OR_THERE: Final = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+_PATIENCE_MS: Final = 5000
+"""How long a connection waits for others that hold the file, until a PRAGMA says otherwise."""
 
 
 class StoreLock:
@@ -53,31 +57,37 @@ def create_private(database: Path) -> None:
         database.chmod(0o600)
 
 
-def open_writer(database: Path) -> sqlite3.Connection:
-    """The one connection that writes: used by the event loop and the commit thread, never by both at once."""
-    connection = sqlite3.connect(
-        database,
-        isolation_level=None,
-        check_same_thread=False,
-        cached_statements=_CACHED_STATEMENTS,
+def connect(database: str | Path, flags: int = _NEW_OR_THERE) -> apsw.Connection:
+    """A connection for one thread at a time: no lock of SQLite's keeps a second one off.
+
+    That goes for its cursors too. One that is let go of before its last row was read uses the connection once more.
+    """
+    connection = apsw.Connection(
+        str(database),
+        flags=flags | apsw.SQLITE_OPEN_NOMUTEX,
+        statementcachesize=_CACHED_STATEMENTS,
     )
+    # Else a statement whose plan might suit other values better is planned anew at each call, for as long as ten runs.
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+    connection.set_busy_timeout(_PATIENCE_MS)
+    return connection
+
+
+def open_writer(database: Path) -> apsw.Connection:
+    """The one connection that writes: used by the event loop and the commit thread, never by both at once."""
+    connection = connect(database)
     try:
         for pragma in _PRAGMAS:
             connection.execute(pragma)
-    except sqlite3.Error:
+    except apsw.Error:
         connection.close()
         raise
     return connection
 
 
-def open_reader(database: Path) -> sqlite3.Connection:
+def open_reader(database: Path) -> apsw.Connection:
     """A connection that cannot write, for reports in threads."""
-    connection = sqlite3.connect(
-        f"file:{quote(str(database))}?mode=ro",
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
-    )
+    connection = connect(database, apsw.SQLITE_OPEN_READONLY)
     for pragma in _READER_PRAGMAS:
         connection.execute(pragma)
     return connection

@@ -6,15 +6,17 @@ touches the connection before the thread is done with it. (hot-path.md)
 """
 
 import asyncio
-import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Generic, TypeVar
+
+import apsw
 
 from ostiary.ports.storage import StorageBusy, StorageFailed
 from ostiary.ports.trace import Trace, no_trace
 from ostiary.storage.errors import ChangeDoesNotFit
 from ostiary.storage.sqlite.commit_thread import CommitThread
+from ostiary.storage.sqlite.readers import Read
 
 AnswerT = TypeVar("AnswerT")
 
@@ -34,25 +36,28 @@ class Transaction:
 
     __slots__ = ("_connection", "after_commit", "is_writing", "read")
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
-        self.read = connection.execute
-        """Run a statement that only reads."""
+        self.read: Read = connection.execute
+        """Run a statement that only reads. Its rows are read to the end, or let go of, before the work is done: after that
+        the connection belongs to the commit thread."""
         self.is_writing = False
         self.after_commit: Callable[[], object] | None = None
         """Called once what this request wrote is on disk."""
 
-    def write(self, statement: str, parameters: tuple[Any, ...]) -> sqlite3.Cursor:
-        """Run a statement that writes."""
+    def write(self, statement: str, parameters: tuple[Any, ...]) -> int:
+        """Run a statement that writes; how many rows it changed."""
         if not self.is_writing:
             self.open_savepoint()
-        return self._connection.execute(statement, parameters)
+        self._connection.execute(statement, parameters)
+        return self._connection.changes()
 
-    def write_each(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> sqlite3.Cursor:
-        """Run a statement that writes once for each of these; `rowcount` is that of all together."""
-        if not self.is_writing:
-            self.open_savepoint()
-        return self._connection.executemany(statement, rows)
+    def write_each(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> int:
+        """Run a statement that writes once for each of these; how many rows all together changed."""
+        changed = 0
+        for row in rows:
+            changed += self.write(statement, row)
+        return changed
 
     def open_savepoint(self) -> None:
         """From here on, all or nothing."""
@@ -90,17 +95,17 @@ class Engine:
 
     def __init__(
         self,
-        connect: Callable[[], sqlite3.Connection],
+        connect: Callable[[], apsw.Connection],
         *,
         trace: Trace = no_trace,
         longest_queue: int = 2048,
         largest_batch: int = 256,
-        inspect: Callable[[sqlite3.Connection], None] = lambda _: None,
+        inspect: Callable[[apsw.Connection], None] = lambda _: None,
     ) -> None:
         self._inspect = inspect
         """Called in the commit thread after each COMMIT: what it raises, everybody in the batch is told."""
         self._connect = connect
-        self._connection: sqlite3.Connection | None = connect()
+        self._connection: apsw.Connection | None = connect()
         self._trace = trace
         self._longest_queue = longest_queue
         self._largest_batch = largest_batch
@@ -216,7 +221,7 @@ class Engine:
                 transaction.release()
                 self._is_dirty = True
                 self._trace("released")
-        except sqlite3.Error as error:
+        except apsw.Error as error:
             self._undo(transaction)
             raise _explained(error) from error
         except BaseException:
@@ -229,7 +234,7 @@ class Engine:
     def _undo(self, transaction: Transaction) -> None:
         try:
             transaction.undo()
-        except sqlite3.Error as error:
+        except apsw.Error as error:
             self._fail_batch(error)
             return
         if not self._is_dirty:
@@ -315,7 +320,7 @@ class Engine:
         try:
             if self._connection is not None and self._connection.in_transaction:
                 self._connection.execute(ROLLBACK)
-        except sqlite3.Error:
+        except apsw.Error:
             self._abandon()
 
     def _abandon(self) -> None:
@@ -324,14 +329,14 @@ class Engine:
         try:
             if connection is not None:
                 connection.close()
-        except sqlite3.Error:
+        except apsw.Error:
             # It holds no lock that outlives the process, and there is nothing left to tell it.
             return
 
-    def _reopen(self) -> sqlite3.Connection:
+    def _reopen(self) -> apsw.Connection:
         try:
             self._connection = self._connect()
-        except sqlite3.Error as error:
+        except apsw.Error as error:
             raise StorageFailed from error
         return self._connection
 
@@ -345,8 +350,8 @@ def _settle(future: asyncio.Future[Any], answer: object, refusal: Exception | No
         future.set_exception(refusal)
 
 
-def _explained(error: sqlite3.Error) -> ChangeDoesNotFit | StorageFailed:
+def _explained(error: apsw.Error) -> ChangeDoesNotFit | StorageFailed:
     """Constraints are about the change, everything else about the database."""
-    if isinstance(error, sqlite3.IntegrityError):
+    if isinstance(error, apsw.ConstraintError):
         return ChangeDoesNotFit(str(error))
     return StorageFailed()

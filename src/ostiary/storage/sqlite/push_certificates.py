@@ -68,7 +68,7 @@ class SqlitePushCertificates:
         spent_key: RecordId | None = None,
     ) -> None:
         def work(transaction: Transaction) -> None:
-            if transaction.write(SAVE_CERTIFICATE, _values(certificate)).rowcount != 1:
+            if transaction.write(SAVE_CERTIFICATE, _values(certificate)) != 1:
                 raise ChangeDoesNotFit("another tenant holds this topic", topic=certificate.topic)
             record = push_certificate_record(certificate, audit.verb)
             supersede_older(transaction, record)

@@ -1,20 +1,36 @@
 """Connections that only read, in threads of their own: long lists never stand on the event loop."""
 
 import asyncio
-import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
+
+import apsw
 
 from ostiary.ports.storage import StorageFailed
 from ostiary.storage.sqlite.connection import open_reader
 
 AnswerT = TypeVar("AnswerT")
-Read = Callable[[str, tuple[Any, ...]], sqlite3.Cursor]
 
 _READERS: Final = 2
+
+
+class Rows(Protocol):
+    """What a statement finds: an `apsw.Cursor`, as those see it who know what each column holds."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def fetchone(self) -> Any: ...
+
+    def fetchall(self) -> list[tuple[Any, ...]]: ...
+
+
+class Read(Protocol):
+    """Runs a statement that only reads."""
+
+    def __call__(self, statement: str, parameters: tuple[Any, ...] = (), /) -> Rows: ...
 
 
 class Readers:
@@ -23,14 +39,14 @@ class Readers:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._threads = ThreadPoolExecutor(_READERS, thread_name_prefix="ostiary-reports")
-        self._idle: SimpleQueue[sqlite3.Connection] = SimpleQueue()
+        self._idle: SimpleQueue[apsw.Connection] = SimpleQueue()
 
     async def run(self, work: Callable[[Read], AnswerT]) -> AnswerT:
         """Do the work in a thread. Raises `StorageFailed` if the file cannot be read."""
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._threads, self._run, work)
-        except sqlite3.Error as error:
+        except apsw.Error as error:
             raise StorageFailed("the database cannot be read") from error
 
     async def close(self) -> None:

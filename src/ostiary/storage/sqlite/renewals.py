@@ -180,12 +180,12 @@ class SqliteRenewals:
 
 def _move(transaction: Transaction, before: Renewal | None, after: Renewal | None) -> bool:
     if before is None:
-        return after is None or transaction.write(SCHEDULE, _values(after)).rowcount == 1
+        return after is None or transaction.write(SCHEDULE, _values(after)) == 1
     if after is None:
         values = (before.enrollment_key, before.version)
-        return transaction.write(FORGET, values).rowcount == 1
+        return transaction.write(FORGET, values) == 1
     remembered = (*_values(after)[:-1], before.version + 1, before.version)
-    return transaction.write(REMEMBER, remembered).rowcount == 1
+    return transaction.write(REMEMBER, remembered) == 1
 
 
 def _look(read: Read, key: EnrollmentKey) -> Sight | None:

@@ -119,7 +119,7 @@ class SqliteRetention:
         found = await self._readers.run(lambda read: read(CROWDED_ALERTS, values).fetchall())
 
         def work(transaction: Transaction) -> int:
-            return sum(transaction.write(FORGET_ALERT, alert).rowcount for alert in found)
+            return sum(transaction.write(FORGET_ALERT, alert) for alert in found)
 
         return await self._engine.run(work) if found else 0
 
@@ -217,7 +217,7 @@ class SqliteRetention:
             some = keys[first : first + _AT_ONCE]
 
             def work(transaction: Transaction, some: Sequence[Any] = some) -> int:
-                return sum(transaction.write(statement, (key,)).rowcount for key in some)
+                return sum(transaction.write(statement, (key,)) for key in some)
 
             dropped += await self._engine.run(work)
         return dropped

@@ -2,12 +2,13 @@
 
 import hashlib
 import re
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
 from typing import Final
+
+import apsw
 
 from ostiary.storage.errors import SchemaAltered, SchemaTooNew
 from ostiary.storage.sqlite.rows import micros
@@ -46,7 +47,7 @@ def shipped_migrations() -> tuple[Migration, ...]:
 
 
 def migrate(
-    connection: sqlite3.Connection, now: datetime, migrations: Sequence[Migration]
+    connection: apsw.Connection, now: datetime, migrations: Sequence[Migration]
 ) -> tuple[str, ...]:
     """Run what has not run yet, each step in its own transaction; the names of those that ran.
 
@@ -55,7 +56,7 @@ def migrate(
         SchemaAltered: a step that we know by name had another text.
     """
     connection.execute(CREATE_MIGRATION)
-    applied = dict(connection.execute(APPLIED_MIGRATIONS).fetchall())
+    applied = dict(connection.execute(APPLIED_MIGRATIONS))
     _check_history(applied, {step.name: step for step in migrations})
     pending = [step for step in migrations if step.name not in applied]
     for step in pending:
@@ -71,12 +72,13 @@ def _check_history(applied: dict[str, str], known: dict[str, Migration]) -> None
             raise SchemaAltered(migration=name)
 
 
-def _apply(connection: sqlite3.Connection, step: Migration, now: datetime) -> None:
+def _apply(connection: apsw.Connection, step: Migration, now: datetime) -> None:
     try:
-        connection.executescript(f"BEGIN IMMEDIATE;\n{step.script}")
+        # To its end: a statement of it that gives rows would stop it there.
+        connection.execute(f"BEGIN IMMEDIATE;\n{step.script}").fetchall()
         connection.execute(ADD_MIGRATION, (step.name, step.checksum, micros(now)))
         connection.execute("COMMIT")
-    except sqlite3.Error:
+    except apsw.Error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

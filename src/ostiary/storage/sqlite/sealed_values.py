@@ -109,7 +109,7 @@ class SqliteSealedValues:
         rows = [(one.after, *one.key, one.before) for one in values]
 
         def work(transaction: Transaction) -> int:
-            return transaction.write_each(_REPLACE[where], rows).rowcount
+            return transaction.write_each(_REPLACE[where], rows)
 
         return await self._engine.run(work) if rows else 0
 

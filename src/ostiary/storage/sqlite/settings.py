@@ -39,7 +39,9 @@ class SqliteKeyEpochs:
         self._clock = clock
 
     async def load_epochs(self) -> tuple[EpochRow, ...]:
-        return await self._engine.run(lambda transaction: _epochs(transaction.read(EPOCHS)))
+        return await self._engine.run(
+            lambda transaction: _epochs(transaction.read(EPOCHS).fetchall())
+        )
 
     async def add_epoch(self, row: EpochRow) -> None:
         """Store it. Raises `ChangeDoesNotFit` if the tenant has this epoch: a key is never overwritten."""
@@ -51,7 +53,7 @@ class SqliteKeyEpochs:
         demand_kept(before, after)
 
         def work(transaction: Transaction) -> None:
-            if set(_epochs(transaction.read(EPOCHS))) != set(before):
+            if set(_epochs(transaction.read(EPOCHS).fetchall())) != set(before):
                 raise ChangeDoesNotFit("the keys are others by now")
             transaction.write_each(SAVE_EPOCH, [_values(row) for row in after])
             add_audit(transaction, audit, self._clock.now())

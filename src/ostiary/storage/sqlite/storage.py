@@ -1,11 +1,12 @@
 """One open database file: the engine, and the families of decisions that share it."""
 
 import asyncio
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import apsw
 
 from ostiary.ports.clock import Clock
 from ostiary.ports.storage import StorageFailed
@@ -136,7 +137,7 @@ def open_sqlite(
             largest_batch=largest_batch,
             inspect=watch.inspect,
         )
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, apsw.Error) as error:
         lock.release()
         raise StorageFailed("the database cannot be opened", database=path) from error
     except (DatabaseMoved, SchemaTooNew, SchemaAltered):

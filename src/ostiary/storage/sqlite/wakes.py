@@ -132,9 +132,7 @@ class SqliteWakes:
         if not found:
             return 0
         values = (micros(now), _keys(key for (key,) in found))
-        return await self._engine.run(
-            lambda transaction: transaction.write(WAKE_SILENT, values).rowcount
-        )
+        return await self._engine.run(lambda transaction: transaction.write(WAKE_SILENT, values))
 
     async def next_due_at(self) -> datetime | None:
         row = await self._readers.run(lambda read: read(NEXT_DUE, ()).fetchone())
@@ -238,6 +236,6 @@ def _settle(transaction: Transaction, steps: Sequence[WakeStep]) -> None:
 def _note_dead(transaction: Transaction, step: WakeStep, reason: str) -> None:
     before = micros_or_none(step.dead_before)
     values = (micros(step.at), reason, step.enrollment_key, step.record_id, before)
-    if transaction.write(NOTE_DEAD_PUSH, values).rowcount == 1:
+    if transaction.write(NOTE_DEAD_PUSH, values) == 1:
         dead = TokenStep(record_id=step.record_id, state=TokenState.DEAD, cause=reason)
         step_records(transaction, dead, at=step.at)

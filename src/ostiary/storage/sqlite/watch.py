@@ -1,11 +1,11 @@
 """Whether the open files are still the ones at their paths: SQLite goes on writing to files that were removed."""
 
 import os
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import apsw
 import structlog
 
 from ostiary.ports.storage import StorageFailed
@@ -37,7 +37,7 @@ class FileWatch:
         self._held: dict[Path, int] = {}
         self._is_told = False
 
-    def opening(self, connect: Callable[[Path], sqlite3.Connection]) -> sqlite3.Connection:
+    def opening(self, connect: Callable[[Path], apsw.Connection]) -> apsw.Connection:
         """A connection to the database; never to another that took its place, nor to a new one.
 
         Raises:
@@ -56,7 +56,7 @@ class FileWatch:
         for path in tuple(self._held):
             self._require(path)
 
-    def inspect(self, connection: sqlite3.Connection) -> None:
+    def inspect(self, connection: apsw.Connection) -> None:
         """Look after a commit, before anybody is told of it.
 
         A write-ahead log that has no name any more is not found after a crash, so all of it is moved into the

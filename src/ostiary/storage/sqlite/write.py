@@ -148,8 +148,7 @@ def _save_rows(transaction: Transaction, change: Change[Any], snapshot: Snapshot
             continue
         known = before.get(row.key)
         in_place = known is not None and _fixed(known) == _fixed(row)
-        saved = transaction.write(SAVE_ROW_IN_PLACE if in_place else SAVE_ROW, values)
-        if saved.rowcount != 1:
+        if transaction.write(SAVE_ROW_IN_PLACE if in_place else SAVE_ROW, values) != 1:
             raise ChangeDoesNotFit("the row has moved on", enrollment_key=row.key)
 
 

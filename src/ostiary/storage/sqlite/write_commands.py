@@ -76,7 +76,7 @@ def move_command(transaction: Transaction, move: CommandMove, channel: Enrollmen
         None if channel is None else channel.key,
         move.uuid,
     )
-    if transaction.write(MOVE_COMMAND, values).rowcount != 1:
+    if transaction.write(MOVE_COMMAND, values) != 1:
         raise ChangeDoesNotFit("no such live command on this channel", uuid=move.uuid)
 
 

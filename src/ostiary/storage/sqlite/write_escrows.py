@@ -38,7 +38,7 @@ SAVE_SHEET: Final = f"""
 
 def disclose_record(transaction: Transaction, record_id: RecordId, at: datetime) -> None:
     """Note that a person is shown its value. Raises `ChangeDoesNotFit` if there is no such record."""
-    if transaction.write(DISCLOSE_RECORD, (micros(at), record_id)).rowcount != 1:
+    if transaction.write(DISCLOSE_RECORD, (micros(at), record_id)) != 1:
         raise ChangeDoesNotFit("no such record", record_id=record_id)
 
 

@@ -39,14 +39,14 @@ def step_records(transaction: Transaction, *steps: TokenStep, at: datetime) -> N
     """Move records to other states. Raises `ChangeDoesNotFit` unless there are all of them."""
     moment = micros(at)
     rows = [(step.state.value, step.cause, moment, step.record_id) for step in steps]
-    if transaction.write_each(STEP_RECORD, rows).rowcount != len(rows):
+    if transaction.write_each(STEP_RECORD, rows) != len(rows):
         raise ChangeDoesNotFit("no such record", record_ids=[step.record_id for step in steps])
 
 
 def prove_record(transaction: Transaction, proof: TokenProof, at: datetime) -> None:
     """Note that it demonstrably worked. Raises `ChangeDoesNotFit` if there is no such record."""
     values = (micros(at), proof.proven_by, proof.record_id)
-    if transaction.write(PROVE_RECORD, values).rowcount != 1:
+    if transaction.write(PROVE_RECORD, values) != 1:
         raise ChangeDoesNotFit("no such record", record_id=proof.record_id)
 
 

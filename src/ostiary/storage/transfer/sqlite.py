@@ -1,16 +1,18 @@
 """A SQLite file as either side of a transfer: read as it lies there, or built beside its place and moved there whole."""
 
 import os
-import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+import apsw
+
 from ostiary.storage.errors import DatabaseMissing, StoreIsOpen
-from ostiary.storage.sqlite.connection import StoreLock, create_private, open_reader
+from ostiary.storage.sqlite.connection import StoreLock, connect, create_private, open_reader
 from ostiary.storage.sqlite.moved import read_mark, remove_mark, set_aside
 from ostiary.storage.sqlite.schema import APPLIED_MIGRATIONS, migrate, shipped_migrations
 from ostiary.storage.transfer.errors import ContentsDiffer, TargetNotEmpty, TransferFailed
@@ -44,7 +46,7 @@ _MAGIC: Final = b"SQLite format 3\0"
 class SqliteSide:
     """One connection to a database file."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
         self._shapes = {name: self._shape(name, sql) for name, sql in self._rows(TABLES)}
 
@@ -58,7 +60,7 @@ class SqliteSide:
 
     async def batches(self, table: str, columns: tuple[str, ...]) -> Batches:
         cursor = self._connection.execute(f'SELECT {_listed(columns)} FROM "{table}"')  # noqa: S608 - names from the catalogue
-        while rows := cursor.fetchmany(ROWS_AT_ONCE):
+        while rows := list(islice(cursor, ROWS_AT_ONCE)):
             yield rows
 
     async def last_number(self, table: str) -> int:
@@ -85,7 +87,7 @@ class SqliteTarget(SqliteSide):
     """A file that is built beside the place where it belongs."""
 
     def __init__(
-        self, connection: sqlite3.Connection, *, place: Path | None = None, held: str | None = None
+        self, connection: apsw.Connection, *, place: Path | None = None, held: str | None = None
     ) -> None:
         super().__init__(connection)
         self._place = place
@@ -176,7 +178,7 @@ async def sqlite_target(path: Path, now: datetime, *, dry: bool) -> AsyncIterato
 
 
 @contextmanager
-def _reading(path: Path, *, beside_others: bool = False) -> Iterator[sqlite3.Connection]:
+def _reading(path: Path, *, beside_others: bool = False) -> Iterator[apsw.Connection]:
     with ExitStack() as stack:
         try:
             stack.enter_context(_locked(path))
@@ -188,7 +190,7 @@ def _reading(path: Path, *, beside_others: bool = False) -> Iterator[sqlite3.Con
         stack.enter_context(_said(path))
         connection = _open_as_it_is(path) if is_ours else open_reader(path)
         try:
-            applied = dict(connection.execute(APPLIED_MIGRATIONS).fetchall())
+            applied = dict(connection.execute(APPLIED_MIGRATIONS))
             demand_current(applied, {step.name: step.checksum for step in shipped_migrations()})
             connection.execute("BEGIN")
             yield connection
@@ -196,12 +198,14 @@ def _reading(path: Path, *, beside_others: bool = False) -> Iterator[sqlite3.Con
             connection.close()
 
 
-def _open_as_it_is(path: Path) -> sqlite3.Connection:
+def _open_as_it_is(path: Path) -> apsw.Connection:
     """A connection that leaves not even an empty log behind; what a killed server left in one is read too."""
     if _holds_anything(path.with_name(f"{path.name}-wal")):
         return open_reader(path)
     # Nobody writes while the lock is ours.
-    return sqlite3.connect(f"file:{quote(str(path))}?immutable=1", uri=True, isolation_level=None)
+    return connect(
+        f"file:{quote(str(path))}?immutable=1", apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    )
 
 
 def _demand_database(path: Path) -> None:
@@ -230,7 +234,7 @@ def _locked(path: Path) -> Iterator[None]:
 def _said(database: str | Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except apsw.Error as error:
         raise TransferFailed("the database cannot be read or written", database=database) from error
 
 
@@ -251,10 +255,10 @@ def _part_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _building_in(database: str, now: datetime) -> Iterator[sqlite3.Connection]:
+def _building_in(database: str, now: datetime) -> Iterator[apsw.Connection]:
     """A new database with our schema, in a transaction."""
     with _said(database):
-        connection = sqlite3.connect(database, isolation_level=None)
+        connection = connect(database)
         try:
             for pragma in _BUILDING:
                 connection.execute(pragma)
