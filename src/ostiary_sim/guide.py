@@ -18,8 +18,7 @@ def how_to_use(endpoints: Mapping[str, str]) -> str:
     return f"""\
 1. Give an Ostiary this push certificate; DIR is its directory:
      ostiary apns import {quote(certificate)} --key {quote(key)} --data DIR
-2. Let it push here. In DIR/ostiary.toml, before it is started:
-     [apns]
+2. Let it push here: before it is started, in DIR/ostiary.toml, right below the line [apns] that stands there:
      host = "{host}"
      port = {port}
      ca = {json.dumps(ca)}

@@ -52,7 +52,7 @@ async def test_apple_runs_as_a_process_of_its_own(tmp_path: Path) -> None:
         process.terminate()
         rest, guide = await process.communicate()
     assert rest == b""  # one line of JSON alone, for programs
-    for told in ("ostiary apns import", "[apns]", f"--apple {endpoints['courier']}"):
+    for told in ("ostiary apns import", "below the line [apns]", f"--apple {endpoints['courier']}"):
         assert told in guide.decode()
 
 
