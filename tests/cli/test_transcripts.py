@@ -6,6 +6,7 @@ came), and `[exit N]` where N is not 0. Paths, times, ids and codes are written 
 
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,12 @@ def test_the_terminal_says_what_the_transcript_says(
         said = as_words(out + err, {data: "DATA", tmp_path: "HERE"})
         ending = f"[exit {code}]" if code else ""
         assert f"{said}\n{ending}".strip() == expected, command
+
+
+def test_every_error_in_a_transcript_is_followed_by_what_helps() -> None:
+    """Every error says what happened, what it means, what to do."""
+    for transcript in Path(__file__).parent.rglob("*.txt"):
+        said = transcript.read_text().splitlines()
+        for line, following in pairwise([*said, ""]):
+            if line.startswith("ostiary: error: "):
+                assert following.startswith("ostiary: hint: "), f"{transcript.name}: {line}"

@@ -150,7 +150,11 @@ def release(
     Example: ostiary device release 4C0E7700-… --yes --reason "sold"
     """
     if not yes and not sys.stdin.isatty():
-        raise Failed("--yes is needed when nobody can be asked", exit_code=Exit.USAGE)
+        raise Failed(
+            "--yes is needed when nobody can be asked; nothing was released",
+            "Add --yes if the device is to leave; on a terminal the question is asked.",
+            Exit.USAGE,
+        )
     if not yes:
         typer.confirm(
             f"Device {enrollment} will remove its enrollment profile. Release it?", abort=True

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
-from ostiary.cli.failure import Exit, Failed, failure_of_problem, report
+from ostiary.cli.failure import Exit, Failed, failure_of_problem, malformed_file, report
 from ostiary.cli.output import OUTPUT, Form, print_list, say
 from ostiary.cli.push import print_results
 from ostiary.domain.secret_shell import as_arguments
@@ -33,6 +33,10 @@ _TRIED: Final = {
     "last_seen": "LAST SEEN",
     "error": "WHY NOT",
 }
+_WHAT_A_FILE_HOLDS: Final = (
+    "Nothing was queued. The file of --plist is a property list with a dictionary `Command`, in which RequestType is a word of "
+    "Apple's and every key has the type that Apple says; `plutil -lint FILE` on a Mac names what is not well formed."
+)
 
 
 class Word(StrEnum):
@@ -167,9 +171,9 @@ def enqueue(
     content = _ask(words, plist) | {"pin": pin, "message": message, "phone": phone}
     content |= _erasing(erasing, content.get("command")) | {"confirm": confirm}
     if dry_run:
-        tried = ask(data, "POST", "/commands", content=content | {"dry_run": True})
+        tried = _sent(data, content | {"dry_run": True})
         raise typer.Exit(_print_tried(tried, output))
-    enqueued = ask(data, "POST", "/commands", content=content | {"push": not no_push})
+    enqueued = _sent(data, content | {"push": not no_push})
     common = {"uuid": enqueued["uuid"], "request_type": enqueued["request_type"]}
     results = [result | common for result in enqueued["results"]]
     for result in results:
@@ -179,6 +183,13 @@ def enqueue(
                 f"ostiary token reveal {as_arguments(result['id'])} lock-pin"
             )
     raise typer.Exit(print_results(results, _COLUMNS, output))
+
+
+def _sent(data: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """The server's answer. Who wrote a file that it cannot read is told what belongs into one."""
+    with malformed_file(_WHAT_A_FILE_HOLDS if "plist" in content else ""):
+        answer: dict[str, Any] = ask(data, "POST", "/commands", content=content)
+    return answer
 
 
 def _print_tried(tried: dict[str, Any], form: Form) -> int:
@@ -280,4 +291,8 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise Failed(f"{path} cannot be read: {error.strerror}", "", Exit.MISSING) from None
+        raise Failed(
+            f"{path} cannot be read: {error.strerror}; nothing was queued",
+            "Name a file that exists and that you may read.",
+            Exit.MISSING,
+        ) from None

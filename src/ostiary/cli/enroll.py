@@ -7,7 +7,7 @@ import typer
 
 from ostiary.cli.desk import DEFAULT_DATA, DataOption, ask
 from ostiary.cli.durations import duration
-from ostiary.cli.failure import Exit
+from ostiary.cli.failure import Exit, malformed_file
 from ostiary.cli.output import OUTPUT, Form, print_facts, print_list, say
 from ostiary.house import SystemClock
 from ostiary.protocol.mdm.profile_linter import Severity, compare_for_renewal, lint_profile
@@ -71,9 +71,12 @@ def lint(
 
     Example: ostiary enroll lint enroll.mobileconfig
     """
-    findings = lint_profile(profile.read_bytes(), now=SystemClock().now())
-    if installed is not None:
-        findings += compare_for_renewal(installed.read_bytes(), profile.read_bytes())
+    with malformed_file(
+        "A .mobileconfig is a property list, signed or not: name the file that devices get."
+    ):
+        findings = lint_profile(profile.read_bytes(), now=SystemClock().now())
+        if installed is not None:
+            findings += compare_for_renewal(installed.read_bytes(), profile.read_bytes())
     rows = [
         {"severity": finding.severity.value, "key": finding.key, "finding": finding.sentence}
         for finding in findings

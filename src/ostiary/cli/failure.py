@@ -1,7 +1,8 @@
 """Errors as people at a terminal see them: one sentence, what helps, and an exit code that scripts can test."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Final
@@ -72,6 +73,18 @@ def failure_of_problem(problem: Mapping[str, object]) -> Failed:
     if code is Exit.BUG:
         sentence = f"{sentence} (request {problem.get('request_id')})"
     return Failed(sentence, str(problem.get("hint") or ""), code)
+
+
+@contextmanager
+def malformed_file(hint: str) -> Iterator[None]:
+    """What is found malformed in the block, by a reader that cannot know who wrote it, is told with this hint."""
+    try:
+        yield
+    except (Failed, OstiaryError) as error:
+        failure = error if isinstance(error, Failed) else failure_of(error)
+        if failure.hint or failure.exit_code != Exit.MALFORMED:
+            raise
+        raise Failed(failure.sentence, hint, failure.exit_code) from None
 
 
 def report(failure: Failed) -> None:

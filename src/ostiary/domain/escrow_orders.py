@@ -36,13 +36,13 @@ class RecoveryKeyNotHeld(Conflicting):
 
 
 class PinNotForThisPlatform(Refused):
-    """Only Macs take a PIN; this device would ignore it, and its own passcode unlocks it. Nothing was queued for it."""
+    """Only Macs take a PIN; this device would ignore it, and its own passcode unlocks it. Nothing was queued for this device."""
 
     hint = "Leave the PIN out. Whether the device has a passcode at all, it says in its answer to a lock with --message."
 
 
 class AnotherPinPending(Conflicting):
-    """The device has not answered an earlier lock or erase, and may be locked with its PIN: none can be given now. Nothing was queued for it.
+    """The device has not answered an earlier lock or erase, and may be locked with its PIN: none can be given now. Nothing was queued for this device.
 
     The same digits are refused with the same words: whoever may lock, but not reveal, would find the PIN by trying.
     """

@@ -24,6 +24,8 @@ class EnrollmentUnknown(Missing):
 class NotADevice(Conflicting):
     """This can be done to a device, not to one of its user channels."""
 
+    hint = "Name the device: the part of the id before the colon."
+
 
 class NothingToAccept(Conflicting):
     """No single other certificate claims this enrollment at the moment."""

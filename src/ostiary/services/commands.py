@@ -78,13 +78,19 @@ class CommandTooLarge(TooLarge):
 class TooManyTargets(TooLarge):
     """The command names more enrollments than one request may."""
 
+    hint = "Name them in several commands."
+
 
 class NobodyNamed(Malformed):
     """The command names no enrollment."""
 
+    hint = "`ostiary device list` shows the ids."
+
 
 class CommandUuidUnusable(Malformed):
     """The CommandUUID is too long, or holds characters that cannot be printed."""
+
+    hint = "Leave the CommandUUID out, or use a random one, as `uuidgen` prints it."
 
 
 class CommandUuidReserved(Malformed):

@@ -33,6 +33,8 @@ _LONGEST_USER: Final = 255
 class InvitationUnusable(Malformed):
     """An invitation cannot be made like this."""
 
+    hint = "`ostiary enroll invite --help` says what each option takes; none of them is needed."
+
 
 class InvitationRefused(Refused):
     """This code does not open an invitation: it is mistyped, used up or too old."""

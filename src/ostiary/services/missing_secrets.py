@@ -30,6 +30,8 @@ _KINDS: Final = tuple(kind for kind in TokenKind if is_shown(kind))
 class KindNotSurveyed(Malformed):
     """No device owes a token of this kind, so none can be missing."""
 
+    hint = "Leave --kind out to look for all of them; `ostiary token list --kind KIND` lists what is held of any kind."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceGaps:

@@ -63,6 +63,10 @@ class PushCertificateMissing(Missing):
 class RequestNameUnusable(Malformed):
     """The name for the certificate request is empty, too long, or not printable."""
 
+    hint = (
+        "Leave the name out, or give a short one in printable characters; nobody but you reads it."
+    )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateRequest:

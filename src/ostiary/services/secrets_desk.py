@@ -32,7 +32,9 @@ _MOST_ROWS: Final = 5_000
 
 
 class PlaceUnknown(Malformed):
-    """The list cannot go on from there."""
+    """The list cannot go on from there: no list of this kind ended at this place."""
+
+    hint = "Copy --after from the last line of the list that was cut off; without it, the list begins at its start."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
@@ -26,8 +26,16 @@ class AskUnreadable(Malformed):
     hint = "Is the command of the same version as the server?"
 
 
+class ValueEmpty(Malformed):
+    """A value that is needed was given, and is empty."""
+
+    hint = "Write the value; is it in a variable of the shell that is not set? An option that is not needed can be left out."
+
+
 class WordUnknown(Malformed):
     """This word is none of those that can stand here."""
+
+    hint = "Write one of these words as it stands here; --help says more of them."
 
 
 async def read_ask(request: Request, budget: BodyBudget) -> Fields:
@@ -55,23 +63,37 @@ def limit_of(request: Request) -> int:
 
 
 def parameter(request: Request, name: str) -> str:
-    if not (value := request.query_params.get(name)):
+    if (value := request.query_params.get(name)) is None:
         raise AskUnreadable(f"`{name}` is missing")
-    return value
+    return _said(name, value)
 
 
-def one_of(words: type[W], name: str, what: str) -> W:
-    """The member of `words` that is called `name`. Raises WordUnknown, which tells them all."""
+def one_of(words: type[W], name: str, what: str, offered: Iterable[W] | None = None) -> W:
+    """The member of `words` that is called `name`.
+
+    Raises:
+        WordUnknown, ValueEmpty: they tell them all, or those that are `offered` where others would be refused.
+    """
     try:
         return words(name)
     except ValueError:
-        raise WordUnknown(f"there is no {what} `{name}`; there are {', '.join(words)}") from None
+        told = ", ".join(words if offered is None else offered)
+        if not name:
+            raise ValueEmpty(f"the {what} is empty; there are {told}") from None
+        raise WordUnknown(f"there is no {what} `{name}`; there are {told}") from None
 
 
 def text(ask: Fields, name: str) -> str:
     value = ask.get(name)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str):
         raise AskUnreadable(f"`{name}` is missing")
+    return _said(name, value)
+
+
+def _said(name: str, value: str) -> str:
+    """A value with something in it. Raises ValueEmpty."""
+    if not value:
+        raise ValueEmpty(f"`{name}` is empty, and something has to stand there")
     return value
 
 
@@ -83,6 +105,8 @@ def texts(ask: Fields, name: str) -> list[str]:
     values = ask.get(name)
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise AskUnreadable(f"`{name}` is missing")
+    if "" in values:
+        raise ValueEmpty(f"one of the `{name}` is empty, and something has to stand there")
     return values
 
 

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ostiary.domain.escrow_wishes import ALLOWED, Verb
 from ostiary.domain.token import DEFAULT_TENANT, TenantId, TokenKind
 from ostiary.protocol.mdm.filevault_profile import FileVaultOptions
 from ostiary.protocol.mdm.identity import EnrollmentId
@@ -49,7 +50,7 @@ class EscrowControl:
         ask = await read_ask(request, self._services.budget)
         wish = Wish(
             enrollment_id=await self._meant(ask),
-            kind=_kind(ask),
+            kind=_kind(ask, _verb(ask)),
             value=_secret(ask, "value"),
             clears=flag(ask, "clears"),
             unlock_with=_secret(ask, "unlock_with"),
@@ -62,7 +63,7 @@ class EscrowControl:
         """Ask the device whether it holds what is believed."""
         ask = await read_ask(request, self._services.budget)
         uuid = await self._services.desk.verify(
-            await self._meant(ask), _kind(ask), self._caller(request)
+            await self._meant(ask), _kind(ask, Verb.VERIFY), self._caller(request)
         )
         return JSONResponse({"uuid": uuid})
 
@@ -96,8 +97,16 @@ class EscrowControl:
         )
 
 
-def _kind(ask: Fields) -> TokenKind:
-    return one_of(TokenKind, text(ask, "kind"), "kind of token")
+def _verb(ask: Fields) -> Verb:
+    """What is wished; a value that is no text is refused when it is read."""
+    if flag(ask, "clears"):
+        return Verb.CLEAR
+    return Verb.ROTATE if ask.get("value") is None else Verb.SET
+
+
+def _kind(ask: Fields, verb: Verb) -> TokenKind:
+    offered = (kind for kind in TokenKind if kind in ALLOWED[verb])
+    return one_of(TokenKind, text(ask, "kind"), "kind of secret", offered)
 
 
 def _secret(ask: Fields, key: str) -> Secret | None:

@@ -8,6 +8,7 @@ from starlette.routing import Route
 
 from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.secret_gap import Gap
+from ostiary.domain.secret_survey import SURVEYED
 from ostiary.domain.token import DEFAULT_TENANT, TenantId, TokenKind
 from ostiary.services.missing_secrets import MissingSecrets
 from ostiary.web.asks import limit_of, one_of
@@ -30,7 +31,9 @@ class MissingControl:
         asked = request.query_params.get("kind")
         page = await self.missing.list_missing(
             self.tenant,
-            kind=one_of(TokenKind, asked, "kind of token") if asked is not None else None,
+            kind=one_of(TokenKind, asked, "kind of secret", SURVEYED)
+            if asked is not None
+            else None,
             limit=limit_of(request),
             after=request.query_params.get("after"),
         )

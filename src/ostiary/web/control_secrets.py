@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ostiary.domain.escrow_view import FOR_PEOPLE
 from ostiary.domain.severity import Severity
 from ostiary.domain.token import DEFAULT_TENANT, TenantId, TokenKind
 from ostiary.ports.clock import Clock
@@ -40,6 +41,7 @@ _SEVERITY: Final = {
     SeverityWord.WARNING: Severity.WARNING,
     SeverityWord.CRITICAL: Severity.CRITICAL,
 }
+_FOR_PEOPLE: Final = tuple(kind for kind in TokenKind if kind in FOR_PEOPLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +111,7 @@ class SecretControl:
         given = ask.get("reason")
         revealed = await self._services.reveals.reveal(
             await self._services.desk.id_of(self._services.tenant, text(ask, "id")),
-            one_of(TokenKind, text(ask, "kind"), "kind of token"),
+            one_of(TokenKind, text(ask, "kind"), "kind of secret", _FOR_PEOPLE),
             caller,
             reason=given if isinstance(given, str) else "",
             generation=None if ask.get("generation") is None else number(ask, "generation"),

@@ -13,7 +13,9 @@ PIN_DIGITS: Final = 6
 
 
 class UnusablePin(Malformed):
-    """A lock PIN is six digits."""
+    """A lock PIN is six digits, no more and no less; nothing was queued."""
+
+    hint = "Give six digits, 0 to 9; or leave the PIN out: where a Mac needs one it is drawn, kept, and shown on request."
 
 
 class Obliteration(StrEnum):
