@@ -19,7 +19,7 @@ from ostiary.house import open_house
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.settings import load_settings
 
-SHOWN = ("first-password", "second-password", "third-password", "AAAA-BBBB")
+SHOWN = ("first-password", "second-password", "third-password", "AAAA-BBBB", "135791")
 TRANSCRIPT = Path(__file__).parent / "token-secrets.txt"
 USERS: Mapping[str, Fact] = {
     "Users": [
@@ -70,6 +70,22 @@ async def _furnish(data: Path) -> None:
             [b"AAAA-BBBB-CCCC-DDDD-EEEE-FFFF"],
             NOW,
         )
+        for name, state in (
+            ("QUEUED", EscrowState.CANDIDATE),
+            ("LOCKED", EscrowState.UNCERTAIN),
+        ):
+            await enroll_mac(house, name)
+            await escrow_values(
+                storage.enrollments,
+                sealer,
+                name,
+                TokenKind.LOCK_PIN,
+                [b"135791"],
+                NOW,
+                current=None,
+                candidate=0,
+                state=state,
+            )
 
 
 def test_the_terminal_says_of_secrets_what_the_transcript_says(

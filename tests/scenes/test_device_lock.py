@@ -12,6 +12,9 @@ from ostiary.formats import plist
 from ostiary.protocol.mdm.identity import EnrollmentId
 from ostiary.protocol.mdm.lock_commands import UnusablePin
 from ostiary.services.commands import Enqueued
+from ostiary.services.reveal import NotTakenYet
+from ostiary.services.secrets_desk import SecretsDesk
+from ostiary.web.secret_lines import revealed_line
 from ostiary.web.typed_commands import build_command
 from scenes.house import (
     BYOD_IPHONE,
@@ -279,6 +282,32 @@ async def test_after_a_lock_that_nobody_fetched_was_cancelled_another_pin_is_fre
     done = await by_words(house, mac, pin="222222")
     assert (done.refused[EnrollmentId(mac.id)], done.pending_pins) == (None, frozenset())
     assert (await handed_out(mac))["Command"]["PIN"] == "222222"
+
+
+@pytest.mark.case("DL-02")
+async def test_what_a_person_may_reveal_of_a_pin_is_what_the_overview_says(house: House) -> None:
+    """Before the Mac has fetched the lock by its number alone, which the refusal names; afterwards as it is."""
+    mac = await house.enrolled(MAC)
+    await by_words(house, mac, pin="111111")
+    assert await offered(house, mac) == ("reveal --generation 1",)
+    asked = {"reason": "ticket 4711"}
+    with pytest.raises(NotTakenYet, match="--generation 1 shows it"):
+        await house.reveals.reveal(EnrollmentId(mac.id), PIN, OPERATOR, **asked)
+    waiting = await house.reveals.reveal(EnrollmentId(mac.id), PIN, OPERATOR, generation=1, **asked)
+    assert [one.value.reveal() for one in waiting.shown] == [b"111111"]
+    assert "does not hold this value yet" in revealed_line(waiting)["sentence"]
+    await handed_out(mac)
+    assert await offered(house, mac) == ("reveal",)
+    revealed = await house.reveals.reveal(EnrollmentId(mac.id), PIN, OPERATOR, **asked)
+    assert [one.value.reveal() for one in revealed.shown] == [b"111111"]
+    assert "not certain" in revealed_line(revealed)["sentence"]
+
+
+async def offered(house: House, mac: Device) -> tuple[str, ...]:
+    desk = SecretsDesk(house.storage.reports, house.storage.escrows, house.clock)
+    held = await desk.secrets_of(OPERATOR.tenant, mac.id)
+    (pin,) = [one for one in held.secrets if one.kind is PIN]
+    return pin.can
 
 
 async def test_a_dry_run_refuses_every_pin_beside_an_unanswered_lock(house: House) -> None:

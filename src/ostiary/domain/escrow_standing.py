@@ -52,13 +52,13 @@ _UNDER_WAY: Final[Mapping[EscrowState, Standing]] = MappingProxyType(
         EscrowState.UNCERTAIN: Standing(
             "uncertain",
             "Nobody can say which value is in force; every one that may be is shown, the old one first.",
-            "Have it verified, or try them at the device.",
+            "Have it verified with `ostiary token verify`, or try them at the device.",
         ),
     }
 )
 
 
-_OF_FETCHED: Final[Mapping[tuple[TokenKind, EscrowState], Standing]] = MappingProxyType(
+_OF_KIND: Final[Mapping[tuple[TokenKind, EscrowState], Standing]] = MappingProxyType(
     {
         (TokenKind.FILEVAULT_KEY, EscrowState.CANDIDATE): Standing(
             "change queued",
@@ -81,9 +81,40 @@ _OF_FETCHED: Final[Mapping[tuple[TokenKind, EscrowState], Standing]] = MappingPr
             "The device was asked for the code that it made, and has not answered yet; asking changes none.",
             "Wait for the answer.",
         ),
+        (TokenKind.FILEVAULT_KEY, EscrowState.UNCERTAIN): Standing(
+            "uncertain",
+            "Nobody can say which key opens the disk; every one that may is shown, the old one first.",
+            "Ask the Mac with `ostiary enqueue ENROLLMENT security-info`, or try them at the Mac.",
+        ),
+        (TokenKind.BYPASS_DEVICE, EscrowState.UNCERTAIN): Standing(
+            "uncertain",
+            "Nobody can say which code is in force; every one that may be is shown, the old one first.",
+            "Ask the device once more with `ostiary token rotate`, or try them.",
+        ),
+        (TokenKind.ADMIN_PASSWORD, EscrowState.UNCERTAIN): Standing(
+            "uncertain",
+            "Nobody can say which password is in force; every one that may be is shown, the old one first.",
+            "Try them at the Mac; or have another one set with `ostiary token rotate`, and its answer settles it.",
+        ),
+        (TokenKind.LOCK_PIN, EscrowState.CANDIDATE): Standing(
+            "change queued",
+            "A lock or an erase waits for the Mac to fetch it; until then its PIN is in force nowhere.",
+            "Nothing; or cancel the command with `ostiary queue cancel`.",
+        ),
+        (TokenKind.LOCK_PIN, EscrowState.IN_FLIGHT): Standing(
+            "uncertain",
+            "A lock or an erase was handed to the Mac and not answered yet: its PIN may be in force, or that of an earlier one.",
+            "Wait for the answer; a Mac that is locked takes the PIN at its screen.",
+        ),
+        (TokenKind.LOCK_PIN, EscrowState.UNCERTAIN): Standing(
+            "uncertain",
+            "Nobody can say whether the Mac is locked, and with which PIN; every one that may be in force is shown, the older "
+            "one first.",
+            "Try it at the Mac, if that is locked; or lock it again without `--pin`, and the answer settles it.",
+        ),
     }
 )
-"""Of secrets that devices make, no value waits for the device. (4.3, 4.9)"""
+"""Of secrets that devices make, no value waits for the device; of some, no device can be asked to verify one. (4.3, 4.6 to 4.9)"""
 _REFUSED: Final = Standing(
     "uncertain",
     "The device refused the change when it came again, and may have taken it before: it is being asked.",
@@ -105,7 +136,7 @@ def standing_of_secret(
         is_refused = escrow.state is EscrowState.VERIFYING and escrow.trouble is not None
         if is_refused:
             return _REFUSED
-        return _OF_FETCHED.get((kind, escrow.state)) or _UNDER_WAY[escrow.state]
+        return _OF_KIND.get((kind, escrow.state)) or _UNDER_WAY[escrow.state]
     if current is not None:
         return _UNREAD if kind is TokenKind.FILEVAULT_ENVELOPE else standing_of(current, now)
     if kind is TokenKind.FILEVAULT_KEY and said.has_personal_recovery_key:

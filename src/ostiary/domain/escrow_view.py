@@ -3,7 +3,8 @@
 Source: escrowed-secrets.md 4.0.3 (what is shown while a change is under way), 4.3 (FileVault), 4.6 (lock PIN).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -33,6 +34,7 @@ FOR_PEOPLE: Final = frozenset(
     }
 )
 """The kinds that a person may be shown; the others are of use to machines alone."""
+BYPASS_CODES: Final = (TokenKind.BYPASS_SERVER, TokenKind.BYPASS_DEVICE)
 BY_POINTER: Final = (TokenKind.UNLOCK, TokenKind.BOOTSTRAP)
 """The escrowed kinds whose current generation the enrollment row names."""
 _BELIEVED: Final = (TokenState.OK, TokenState.SUSPECT)
@@ -57,7 +59,7 @@ class SecretView:
     rotation_due_at: datetime | None
     generations: int
     can: tuple[str, ...]
-    """What an operator can do on this device: reveal, rotate, verify."""
+    """What an operator can type behind `ostiary token`: reveal, with a generation where it needs one; rotate, verify."""
 
     @property
     def disclosed_at(self) -> datetime | None:
@@ -85,9 +87,10 @@ def view_secrets(
     if said.has_personal_recovery_key:
         kinds.add(TokenKind.FILEVAULT_KEY)
     return tuple(
-        _view(device, kind, states.get(kind), by_kind.get(kind, []), sheets, now)
+        replace(view, notes=(*view.notes, *_code_notes(kind, by_kind)))
         for kind in TokenKind
         if kind in kinds
+        for view in (_view(device, kind, states.get(kind), by_kind.get(kind, []), sheets, now),)
     )
 
 
@@ -110,6 +113,26 @@ def may_be_in_force(escrow: Escrow | None, records: Sequence[TokenRecord]) -> tu
     others = tuple(one.id for one in given_up(escrow, records))
     has_current = escrow is not None and escrow.current is not None
     return (*pointed[:has_current], *others, *pointed[has_current:])
+
+
+def shown_unasked(
+    device: Enrollment, escrow: Escrow | None, records: Sequence[TokenRecord]
+) -> tuple[RecordId, ...]:
+    """What a person is shown who names no generation; where no pointer is kept, the newest that is believed."""
+    if escrow is not None:
+        return may_be_in_force(escrow, records)
+    newest = believed_without_pointer(device, records)
+    return () if newest is None else (newest.id,)
+
+
+def waits_for_device(escrow: Escrow | None, records: Iterable[TokenRecord]) -> TokenRecord | None:
+    """The generation whose command the device has not taken yet: it can be in force nowhere. (4.0.3 row 2)
+
+    What devices make themselves waits for none.
+    """
+    if escrow is None or escrow.state is not EscrowState.CANDIDATE or escrow.kind in FETCHED:
+        return None
+    return next((one for one in records if one.id == escrow.candidate), None)
 
 
 def in_force(
@@ -239,11 +262,24 @@ def _notes(
                 else "No user lock is allowed."
             )
         )
-    if kind in (TokenKind.BYPASS_DEVICE, TokenKind.BYPASS_SERVER):
-        notes.append(
-            "Which of the two bypass codes is in force cannot be known: try the server's, then the device's, then older ones."
-        )
     return tuple(notes)
+
+
+def _code_notes(
+    kind: TokenKind, held: Mapping[TokenKind, Sequence[TokenRecord]]
+) -> tuple[str, ...]:
+    """In which order bypass codes are tried, where there is more than one to try. (4.9)"""
+    if kind not in BYPASS_CODES or kind not in held:
+        return ()
+    if all(one in held for one in BYPASS_CODES):
+        return (
+            "Which of the two bypass codes is in force cannot be known: try the server's, then the device's, then older ones.",
+        )
+    if len(held[kind]) > 1:
+        return (
+            "Whether the newest code is the one in force cannot be known: try it first, then older ones.",
+        )
+    return ()
 
 
 def _doubt_notes(
@@ -315,6 +351,14 @@ def _rotation(device: Enrollment, kind: TokenKind, escrow: Escrow | None) -> dat
     return escrow.due_at if device.state.is_served else None
 
 
+def _reveal(device: Enrollment, escrow: Escrow | None, records: Sequence[TokenRecord]) -> str:
+    """As it is to be typed: what cannot be in force is shown to whoever names it, and to nobody else."""
+    if shown_unasked(device, escrow, records):
+        return "reveal"
+    newest = max(records, key=lambda one: one.generation)
+    return f"reveal --generation {(waits_for_device(escrow, records) or newest).generation}"
+
+
 def _can(
     device: Enrollment,
     kind: TokenKind,
@@ -324,7 +368,7 @@ def _can(
 ) -> tuple[str, ...]:
     can = []
     if records and kind in FOR_PEOPLE and FORM_OF[kind] is Form.SEALED:
-        can.append("reveal")
+        can.append(_reveal(device, escrow, records))
     if not device.state.is_served:
         return tuple(can)
     is_busy = escrow is not None and escrow.state.is_unresolved

@@ -12,12 +12,12 @@ from ostiary.domain.enrollment import Enrollment
 from ostiary.domain.escrow import Escrow, EscrowState
 from ostiary.domain.escrow_view import (
     FOR_PEOPLE,
-    believed_without_pointer,
     chosen,
     is_contested,
     is_doubtful,
     is_set_aside,
-    may_be_in_force,
+    shown_unasked,
+    waits_for_device,
 )
 from ostiary.domain.escrow_wishes import NAMES
 from ostiary.domain.operator import EnrollmentUnknown
@@ -65,7 +65,9 @@ class ReasonMissing(Malformed):
 
 
 class ReasonUnusable(Malformed):
-    """The reason is too long, or holds characters that cannot be printed."""
+    """The reason is too long, or holds characters that cannot be printed; nothing was shown."""
+
+    hint = "Say it in one line of at most a thousand printable characters."
 
 
 class NotForPeople(Refused):
@@ -82,6 +84,15 @@ class NothingHeld(Missing):
     """No value of this kind is held that could be in force."""
 
     hint = "`ostiary token escrow ENROLLMENT --all` lists every generation; name an earlier one with --generation."
+
+
+class NotTakenYet(NothingHeld):
+    """The value that is held is in force nowhere yet: its command waits for the device."""
+
+    hint = (
+        "Add `--generation` with this number to see it beforehand; once the device has fetched the command, it is shown "
+        "without. `ostiary queue list ENROLLMENT` shows the command."
+    )
 
 
 class GenerationUnknown(Missing):
@@ -114,6 +125,8 @@ class Revealed:
     replacement: Replacement
     restart_awaited_since: datetime | None = None
     """The device took a change then, and what is in force will be another from its next restart on. (4.5)"""
+    is_waiting: bool = False
+    """Somebody named a value that the device has not taken yet: it is in force nowhere."""
     unopened: tuple[int, ...] = ()
     """Generations that may be in force as well, and do not open: one that is damaged must not hide the others."""
 
@@ -224,12 +237,10 @@ class RevealService:
         escrow = next((one for one in states if one.kind is kind), None)
         history = await self._reports.token_history(caller.tenant, holder)
         known = [one for one in history if one.kind is kind and one.holder == holder]
-        found = _in_force(known, escrow, device)
+        found, waiting = shown_unasked(device, escrow, known), waits_for_device(escrow, known)
         wanted = found if generation is None else (_by_number(known, generation),)
         if not wanted:
-            raise NothingHeld(
-                f"no {NAMES[kind]} is held that could be in force", enrollment_id=enrollment_id
-            )
+            raise _nothing_in_force(enrollment_id, kind, waiting)
         in_force = escrow.current if escrow is not None else next(iter(found), None)
         asking = _Asking(
             tenant=caller.tenant,
@@ -274,6 +285,7 @@ class RevealService:
             else _is_doubtful(shown),
             replacement=change.answer,
             restart_awaited_since=_restart_awaited_since(escrow) if generation is None else None,
+            is_waiting=generation is not None and waiting is not None and waiting.id in wanted,
             unopened=tuple(one.generation for one in known if one.id in unopened),
         )
 
@@ -341,14 +353,21 @@ def _by_number(records: Sequence[TokenRecord], generation: int) -> RecordId:
     return found
 
 
-def _in_force(
-    records: Sequence[TokenRecord], escrow: Escrow | None, device: Enrollment
-) -> tuple[RecordId, ...]:
-    """What is in force or may be, the one that was in force first; where no pointer is kept, the newest that is believed."""
-    if escrow is not None:
-        return may_be_in_force(escrow, records)
-    newest = believed_without_pointer(device, records)
-    return () if newest is None else (newest.id,)
+def _nothing_in_force(
+    enrollment_id: EnrollmentId, kind: TokenKind, waiting: TokenRecord | None
+) -> NothingHeld:
+    """Why nothing is shown to whoever named no generation, and which one to name if one waits for the device."""
+    if waiting is None:
+        return NothingHeld(
+            f"no {NAMES[kind]} is held that could be in force", enrollment_id=enrollment_id
+        )
+    number = waiting.generation
+    return NotTakenYet(
+        f"the {NAMES[kind]} that is held is in force nowhere yet: its command waits for the device, which has not taken it; "
+        f"--generation {number} shows it",
+        enrollment_id=enrollment_id,
+        generation=number,
+    )
 
 
 def _restart_awaited_since(escrow: Escrow | None) -> datetime | None:

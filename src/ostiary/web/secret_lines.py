@@ -138,6 +138,8 @@ def _restart(revealed: Revealed) -> str:
 
 
 def _doubt(revealed: Revealed) -> str:
+    if revealed.is_waiting:
+        return "The device does not hold this value yet: its command waits for the device."
     if not revealed.is_uncertain:
         return ""
     if any(one.role == CONTESTED for one in revealed.shown):

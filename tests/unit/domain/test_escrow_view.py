@@ -15,7 +15,7 @@ from conformance.storage_values import (
     sheet,
 )
 from ostiary.domain.enrollment import Enrollment, State
-from ostiary.domain.escrow import Escrow, EscrowState
+from ostiary.domain.escrow import MANNERS, Escrow, EscrowState
 from ostiary.domain.escrow_view import SecretView, chosen, view_secrets
 from ostiary.domain.facts import FactSheet
 from ostiary.domain.rotation import ROTATES
@@ -280,3 +280,48 @@ def test_of_a_secret_that_devices_make_no_value_is_said_to_wait(state: EscrowSta
         assert word in shown.standing.consequence
         assert "value" not in shown.standing.consequence
         assert shown.is_uncertain is (kind is DISK and state is EscrowState.IN_FLIGHT)
+
+
+def test_what_cannot_be_in_force_is_offered_with_the_generation_that_shows_it() -> None:
+    """`token reveal` alone shows none of these."""
+    kind = TokenKind.LOCK_PIN
+    queued = escrow(1, kind, state=EscrowState.CANDIDATE, candidate=record_id(2))
+    old, new = value(1, kind, state=TokenState.RETIRED), value(2, kind, state=TokenState.CANDIDATE)
+    assert view(queued, records=(old, new))[kind].can == ("reveal --generation 2",)
+    assert view(escrow(1, kind), records=(old,))[kind].can == ("reveal --generation 1",)
+    gone_out = escrow(1, kind, state=EscrowState.IN_FLIGHT, candidate=record_id(2))
+    assert view(gone_out, records=(old, new))[kind].can == ("reveal",)
+
+
+@pytest.mark.parametrize("state", [one for one in EscrowState if one is not EscrowState.SETTLED])
+@pytest.mark.parametrize("kind", [one for one in MANNERS if MANNERS[one].verify is None])
+def test_no_one_is_told_to_verify_what_no_device_can_be_asked_about(
+    kind: TokenKind, state: EscrowState
+) -> None:
+    """4.6: a lock PIN; 4.3, 4.8, 4.9: nor keys, administrators' passwords, codes."""
+    doubted = escrow(1, kind, state=state, current=record_id(1), candidate=record_id(2))
+    shown = view(doubted, records=(value(1, kind), value(2, kind)))[kind]
+    assert "verif" not in shown.standing.remedy
+    assert "verify" not in shown.can
+
+
+def test_which_bypass_code_to_try_is_told_where_there_is_more_than_one() -> None:
+    """4.9: two slots, and history."""
+    ours, theirs = TokenKind.BYPASS_SERVER, TokenKind.BYPASS_DEVICE
+    told = mac(enrolled_at=NOON)
+
+    def notes(*records: TokenRecord) -> dict[TokenKind, list[str]]:
+        shown = view(records=records, row=told)
+        return {
+            kind: [note for note in one.notes if "cannot be known" in note]
+            for kind, one in shown.items()
+        }
+
+    assert notes(value(1, theirs)) == {theirs: []}
+    (older,) = notes(value(1, theirs), value(2, theirs))[theirs]
+    assert older == (
+        "Whether the newest code is the one in force cannot be known: try it first, then older ones."
+    )
+    both = notes(value(1, theirs), value(2, ours))
+    assert both[ours] == both[theirs]
+    assert "Which of the two" in both[ours][0]
