@@ -1,7 +1,7 @@
 """A Pusher that sends nothing: it remembers what it was given and answers as APNs would, by script."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -30,6 +30,8 @@ class RecordingPusher:
     reply: Callable[[PushRequest], Reply] = accepted
     pushed: list[PushAddress] = field(default_factory=list)
     requests: list[PushRequest] = field(default_factory=list)
+    shown: str | None = None
+    """The record of the certificate that it shows APNs."""
 
     async def push(self, address: PushAddress, *, expires_at: datetime) -> PushOutcome:
         apns_id = UUID(int=len(self.pushed) + 1)
@@ -43,7 +45,9 @@ class RecordingPusher:
             status, body = self.reply(request)
         except ConnectionError:
             return _unsent(PushVerdict.RETRY, "connection-lost")
-        return judge(status, {"apns-id": str(apns_id)}, body)
+        outcome = judge(status, {"apns-id": str(apns_id)}, body)
+        is_refused = outcome.verdict is PushVerdict.TOPIC_PAUSED
+        return replace(outcome, shown=self.shown) if is_refused else outcome
 
 
 def _unsent(verdict: PushVerdict, reason: str) -> PushOutcome:

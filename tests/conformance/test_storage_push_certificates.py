@@ -43,7 +43,7 @@ async def test_a_renewed_certificate_takes_the_old_ones_place_and_unpauses(
     """The old generation stays in the ledger. (AP-09)"""
     certificates = storage.push_certificates
     await certificates.save_push_certificate(push_certificate(1), audit("import"))
-    await certificates.pause_topic(TOPIC, "BadCertificate", after(hours=1))
+    await certificates.pause_topic(TOPIC, "BadCertificate", after(hours=1), shown=record_id(1))
     renewed = push_certificate(2, imported_at=after(days=1))
     await certificates.save_push_certificate(renewed, audit("renew"))
     assert await certificates.load_push_certificate(TOPIC) == renewed
@@ -86,13 +86,27 @@ async def test_certificates_are_listed_by_topic_within_a_tenant(storage: AnyStor
 
 async def test_a_paused_topic_keeps_its_first_reason(storage: AnyStorage) -> None:
     certificates = storage.push_certificates
-    await certificates.pause_topic(TOPIC, "nobody's", NOON)
+    assert await certificates.pause_topic(TOPIC, "no-certificate", NOON, shown=None)
     await certificates.save_push_certificate(push_certificate(1), audit("import"))
-    await certificates.pause_topic(TOPIC, "BadCertificate", after(hours=1))
-    await certificates.pause_topic(TOPIC, "Forbidden", after(hours=2))
+    shown = record_id(1)
+    assert await certificates.pause_topic(TOPIC, "BadCertificate", after(hours=1), shown=shown)
+    assert await certificates.pause_topic(TOPIC, "Forbidden", after(hours=2), shown=shown)
     assert await certificates.load_push_certificate(TOPIC) == replace(
         push_certificate(1), paused_since=after(hours=1), paused_reason="BadCertificate"
     )
+
+
+async def test_what_apns_says_of_a_replaced_certificate_pauses_nothing(
+    storage: AnyStorage,
+) -> None:
+    """A push was under way while somebody brought in the new one. (AP-09)"""
+    certificates = storage.push_certificates
+    await certificates.save_push_certificate(push_certificate(1), audit("import"))
+    renewed = push_certificate(2, imported_at=after(days=1))
+    await certificates.save_push_certificate(renewed, audit("renew"))
+    for shown in (record_id(1), None):
+        assert not await certificates.pause_topic(TOPIC, "BadCertificate", NOON, shown=shown)
+    assert await certificates.load_push_certificate(TOPIC) == renewed
 
 
 async def test_served_enrollments_are_counted_by_topic(storage: AnyStorage) -> None:

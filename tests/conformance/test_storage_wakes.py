@@ -108,7 +108,9 @@ async def test_what_cannot_be_pushed_is_left_out_and_does_not_stand_in_the_way(
     """Push only after the first TokenUpdate, never to a dead token or a paused topic. (TU-1, 5.5, CI-02)"""
     paused = push_certificate(900).topic
     await storage.push_certificates.save_push_certificate(push_certificate(900), audit("import"))
-    await storage.push_certificates.pause_topic(paused, "BadCertificate", NOON)
+    await storage.push_certificates.pause_topic(
+        paused, "BadCertificate", NOON, shown=record_id(900)
+    )
     elsewhere = "com.apple.mgmt.External.other"
     rows = (
         reachable(1, topic=elsewhere, state=State.PENDING),
@@ -145,7 +147,7 @@ async def test_a_resumed_topics_channels_are_due_within_minutes_and_paced(
 ) -> None:
     """They count as having failed, so they are repeats: a fleet does not come back in one second. (5.2, 5.5)"""
     await storage.push_certificates.save_push_certificate(push_certificate(900), audit("import"))
-    await storage.push_certificates.pause_topic(TOPIC, "BadCertificate", NOON)
+    await storage.push_certificates.pause_topic(TOPIC, "BadCertificate", NOON, shown=record_id(900))
     await furnish(storage, reachable(1), wakes=(wake(1),))
     assert await claimed(storage) == []
     await storage.push_certificates.save_push_certificate(push_certificate(900), audit("resume"))

@@ -447,7 +447,9 @@ class Twins(RuleBasedStateMachine):
             certificate = push_certificate(number, record_id=record_id(50 + number))
             await storage.push_certificates.save_push_certificate(certificate, audit("import"))
             if paused:
-                await storage.push_certificates.pause_topic(certificate.topic, "why", NOON)
+                await storage.push_certificates.pause_topic(
+                    certificate.topic, "why", NOON, shown=certificate.record_id
+                )
 
         self.all(play)
 

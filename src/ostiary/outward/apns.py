@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from ostiary.outward.apns_connection import ApnsEndpoint, Attempt, PushLimits, TopicConnections
@@ -75,6 +76,9 @@ class ApnsPusher:
         if connections is None:
             return Attempt(outcome=_unsent(PushVerdict.TOPIC_PAUSED, "no-certificate"))
         attempt = await connections.post(request)
+        if attempt.outcome.verdict is PushVerdict.TOPIC_PAUSED:
+            shown = connections.certificate.record_id
+            attempt = replace(attempt, outcome=replace(attempt.outcome, shown=shown))
         if attempt.reopen:
             self._reopen(topic, connections, is_stuck=attempt.stuck)
         else:

@@ -223,7 +223,13 @@ class PushCertificates(Protocol):
 
     async def list_push_certificates(self, tenant: TenantId) -> tuple[PushCertificate, ...]: ...
 
-    async def pause_topic(self, topic: Topic, reason: str, at: datetime) -> None: ...
+    async def pause_topic(
+        self, topic: Topic, reason: str, at: datetime, *, shown: RecordId | None
+    ) -> bool:
+        """Pause the topic whose certificate `shown` APNs refuses; if it is paused already, the first reason stays.
+
+        False, and nothing is paused: the topic has another certificate by now, or has one where none was to be shown.
+        """
 
     async def count_enrollments_by_topic(self, tenant: TenantId) -> dict[Topic, int]:
         """Served enrollments per topic, for the topic guard."""

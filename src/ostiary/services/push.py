@@ -16,6 +16,7 @@ from ostiary.domain.push_schedule import VALID_FOR, PushPlan, plan_after
 from ostiary.domain.push_target import PushTarget, SealedPush
 from ostiary.domain.push_value import decode_push_value
 from ostiary.domain.token import (
+    RecordId,
     TenantId,
     TokenKind,
     TokenProof,
@@ -106,6 +107,7 @@ class PushService:
         target = due.enrollment
         outcome = await self._send(target, due.push_record)
         now = self._clock.now()
+        outcome = await self._judged(outcome, target.topic, now)
         plan = plan_after(
             outcome,
             target,
@@ -155,6 +157,7 @@ class PushService:
         target = PushTarget.of(channel)
         outcome = await self._send(target, SealedPush.of(record))
         now = self._clock.now()
+        outcome = await self._judged(outcome, target.topic, now)
         plan = plan_after(outcome, target, attempt=0, failures=0, now=now, jitter=self._jitter())
         await self._enrollments.decide(
             Ask(who=ByKey(key=channel.key)), lambda found: _after_push_now(found, record, plan, now)
@@ -201,6 +204,21 @@ class PushService:
         )
         return outcome
 
+    async def _judged(self, outcome: PushOutcome, topic: Topic, now: datetime) -> PushOutcome:
+        """The outcome, its topic paused where APNs refuses our certificate.
+
+        What it says of a certificate that was replaced meanwhile says nothing of the one in its place: that push is tried
+        again. (AP-09)
+        """
+        if outcome.verdict is not PushVerdict.TOPIC_PAUSED:
+            return outcome
+        reason = outcome.reason or "refused"
+        shown = None if outcome.shown is None else RecordId(outcome.shown)
+        if await self._certificates.pause_topic(topic, reason, now, shown=shown):
+            return outcome
+        self._log.info("push_refused_with_old_certificate", topic=topic, reason=reason)
+        return replace(outcome, verdict=PushVerdict.RETRY)
+
     async def _follow(
         self, outcome: PushOutcome, target: PushTarget, plan: PushPlan, now: datetime
     ) -> None:
@@ -213,9 +231,7 @@ class PushService:
     async def _tell(
         self, outcome: PushOutcome, channel: PushTarget, failures: int, now: datetime
     ) -> None:
-        """Pause the topic where APNs refuses our certificate, and leave an alert where somebody should look."""
-        if outcome.verdict is PushVerdict.TOPIC_PAUSED:
-            await self._certificates.pause_topic(channel.topic, outcome.reason or "refused", now)
+        """Leave an alert where somebody should look."""
         alert = alert_after(outcome, channel, failures=failures)
         if alert is not None and self._is_news(alert, now):
             self._log.warning("push_trouble", kind=alert.kind, subject=alert.subject)

@@ -272,11 +272,13 @@ async def test_an_expired_certificate_pauses_its_topic(tmp_path: Path) -> None:
     apns.close()
     assert outcome.verdict is PushVerdict.TOPIC_PAUSED
     assert outcome.reason == "tls-certificate-expired"
+    assert outcome.shown == "2" * 32
 
 
 async def test_a_topic_without_certificate_is_paused_and_sends_nothing(scene: Scene) -> None:
     outcome = await scene.push(topic=OTHER_TOPIC)
     assert (outcome.verdict, outcome.reason) == (PushVerdict.TOPIC_PAUSED, "no-certificate")
+    assert outcome.shown is None
     assert scene.apns.connections == 0
 
 
@@ -288,6 +290,7 @@ async def test_a_certificate_and_key_that_do_not_fit_pause_the_topic(scene: Scen
     )
     outcome = await scene.push()
     assert (outcome.verdict, outcome.reason) == (PushVerdict.TOPIC_PAUSED, "certificate-unusable")
+    assert outcome.shown == "3" * 32
 
 
 @pytest.mark.case("AP-09")

@@ -200,12 +200,15 @@ class PushWorld:
     async def list_push_certificates(self, tenant: TenantId) -> tuple[PushCertificate, ...]:
         return tuple(c for c in self.certificate_by_topic.values() if c.tenant == tenant)
 
-    async def pause_topic(self, topic: Topic, reason: str, at: datetime) -> None:
+    async def pause_topic(
+        self, topic: Topic, reason: str, at: datetime, *, shown: RecordId | None
+    ) -> bool:
         certificate = self.certificate_by_topic.get(topic)
-        if certificate is not None:
+        if certificate is not None and certificate.record_id == shown:
             self.certificate_by_topic[topic] = replace(
                 certificate, paused_since=at, paused_reason=reason
             )
+        return shown == (None if certificate is None else certificate.record_id)
 
     async def count_enrollments_by_topic(self, tenant: TenantId) -> dict[Topic, int]:
         counts: dict[Topic, int] = {}

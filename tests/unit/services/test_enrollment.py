@@ -158,7 +158,9 @@ async def test_the_topic_is_that_of_the_newest_push_certificate_that_works(house
         push_certificate(newest, imported_at=NOW + 2 * hour),
         push_certificate(old, imported_at=NOW + hour),
     )
-    await house.push.pause_topic(paused, "403", NOW)
+    held = await house.push.load_push_certificate(paused)
+    assert held is not None
+    await house.push.pause_topic(paused, "403", NOW, shown=held.record_id)
     profile = await house.service.profile_for(await house.invite())
     assert payload(profile, "com.apple.mdm")["Topic"] == newest
 

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from conformance.push_certificates import TOPIC
 from conformance.recording_pusher import RecordingPusher
 from ostiary.domain.enrollment import State
+from ostiary.domain.push_schedule import AWAY_FIRST
 from ostiary.domain.token import DEFAULT_TENANT, SealedValue, TenantId
 from ostiary.ports.sealer import SealBroken
 from ostiary.ports.storage import PushCertificate
@@ -57,6 +58,7 @@ class Scene:
             not_after=NOON,
             imported_at=NOON,
         )
+        self.pusher.shown = self.world.certificate_by_topic[topic].record_id
 
 
 @pytest.fixture
@@ -130,6 +132,21 @@ async def test_a_token_not_for_its_topic_pauses_the_topic_and_keeps_the_token(
     (alert,) = scene.world.alerts
     assert (alert.kind, alert.subject) == ("push-topic-paused", TOPIC)
     assert "DeviceTokenNotForTopic" in alert.sentence
+
+
+@pytest.mark.case("AP-09")
+async def test_a_push_that_the_old_certificate_was_refused_for_goes_again_with_the_new_one(
+    scene: Scene,
+) -> None:
+    """The refusal came after the renewal: it pauses nothing, alarms nobody, and keeps no device waiting for long."""
+    row = scene.world.add()
+    scene.hold_certificate()
+    scene.pusher.shown = "the old one"
+    scene.answer(403, reason="BadCertificate")
+    step = await scene.service.push(scene.world.due(row))
+    assert (step.accepted, step.next_due_at) == (False, NOON + AWAY_FIRST)
+    assert scene.world.certificate_by_topic[row.topic].paused_since is None
+    assert scene.world.alerts == []
 
 
 async def test_a_fleet_that_fails_for_one_cause_tells_once_a_minute(scene: Scene) -> None:

@@ -300,7 +300,8 @@ async def test_a_paused_topic_can_be_resumed_with_the_certificate_it_has(scene: 
     issued = scene.portal.issue_push()
     await scene.load(issued.pem, issued.key_pem)
     topic, now = Topic(TOPIC), scene.clock.now()
-    await scene.world.pause_topic(topic, "tls-internal-error", now)
+    shown = scene.world.certificate_by_topic[topic].record_id
+    await scene.world.pause_topic(topic, "tls-internal-error", now, shown=shown)
     assert (await scene.service.show(DEFAULT_TENANT, topic)).paused_since == now
     await scene.service.resume(DEFAULT_TENANT, topic, actor="anna")
     status = await scene.service.show(DEFAULT_TENANT, topic)

@@ -81,6 +81,7 @@ async def test_a_reason_leads_to_its_action_and_to_no_other(answer: str, action:
     world, pusher = PushWorld(), RecordingPusher()
     row = world.add()
     hold_certificate(world)
+    pusher.shown = world.certificate_by_topic[Topic(TOPIC)].record_id
     service = PushService(
         enrollments=world,
         certificates=world,

@@ -205,6 +205,7 @@ async def test_a_paused_topic_is_left_alone_until_it_works_again(scene: Scene) -
     row, _ = await scene.enroll()
     audit = AuditEntry(tenant=DEFAULT_TENANT, actor="anna", verb="x", subject="x", reason="")
     await scene.certificates.save_push_certificate(push_certificate(row.topic), audit)
+    scene.pusher.shown = push_certificate(row.topic).record_id
     scene.clock.advance(timedelta(seconds=2))
     scene.answer(400, reason="DeviceTokenNotForTopic")
     assert await scene.push_due() == 1

@@ -150,7 +150,9 @@ async def test_a_resumed_topic_makes_no_storm() -> None:
         imported_at=NOON,
     )
     await fleet.storage.push_certificates.save_push_certificate(certificate, audit)
-    await fleet.storage.push_certificates.pause_topic(topic, "BadCertificate", NOON)
+    await fleet.storage.push_certificates.pause_topic(
+        topic, "BadCertificate", NOON, shown=certificate.record_id
+    )
     await fleet.live(3600, step=5)
     assert fleet.pusher.pushed == []
     await fleet.storage.push_certificates.save_push_certificate(certificate, audit)

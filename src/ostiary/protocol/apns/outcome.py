@@ -40,6 +40,8 @@ class PushOutcome:
     reason: str | None
     unregistered_at: datetime | None = None
     """410's timestamp."""
+    shown: str | None = None
+    """Told of TOPIC_PAUSED: the ledger's record of the client certificate that APNs saw; None if there was none to show."""
 
 
 VERDICT_OF_REASON: Final[Mapping[tuple[int, str], PushVerdict]] = MappingProxyType(

@@ -70,13 +70,16 @@ class MemoryPushCertificates:
         known = self._store.tables.push_certificates
         return tuple(known[topic] for topic in sorted(known) if known[topic].tenant == tenant)
 
-    async def pause_topic(self, topic: Topic, reason: str, at: datetime) -> None:
+    async def pause_topic(
+        self, topic: Topic, reason: str, at: datetime, *, shown: RecordId | None
+    ) -> bool:
         with self._store.writing() as tables:
             known = tables.push_certificates.get(topic)
-            if known is not None and known.paused_since is None:
+            if known is not None and known.record_id == shown and known.paused_since is None:
                 tables.push_certificates[topic] = replace(
                     known, paused_since=at, paused_reason=reason
                 )
+        return shown == (None if known is None else known.record_id)
 
     async def count_enrollments_by_topic(self, tenant: TenantId) -> dict[Topic, int]:
         rows = self._store.tables.enrollments.values()

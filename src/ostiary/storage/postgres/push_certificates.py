@@ -37,8 +37,9 @@ CERTIFICATES: Final = f"""
 """  # noqa: S608 - made of constants
 PAUSE_TOPIC: Final = """
     UPDATE push_certificate SET paused_since = $1, paused_reason = $2
-     WHERE topic = $3 AND paused_since IS NULL
+     WHERE topic = $3 AND record_id = $4 AND paused_since IS NULL
 """
+RECORD_OF_TOPIC: Final = "SELECT record_id FROM push_certificate WHERE topic = $1"
 ADD_PENDING_KEY: Final = """
     INSERT INTO pending_push_key (record_id, tenant, public_key, sealed_key, created_at)
     VALUES ($1, $2, $3, $4, $5)
@@ -111,9 +112,13 @@ class PostgresPushCertificates:
     async def list_push_certificates(self, tenant: TenantId) -> tuple[PushCertificate, ...]:
         return tuple(_from(row) for row in await self._pool.rows(CERTIFICATES, tenant))
 
-    async def pause_topic(self, topic: Topic, reason: str, at: datetime) -> None:
-        """Pause it, unless it is paused already: the first reason and moment stay."""
-        await self._pool.write(PAUSE_TOPIC, at, reason, topic)
+    async def pause_topic(
+        self, topic: Topic, reason: str, at: datetime, *, shown: RecordId | None
+    ) -> bool:
+        # Paused first, looked at then: whoever replaces it in between leaves another record to be found.
+        await self._pool.write(PAUSE_TOPIC, at, reason, topic, shown)
+        found = await self._pool.rows(RECORD_OF_TOPIC, topic)
+        return shown == (found[0][0] if found else None)
 
     async def count_enrollments_by_topic(self, tenant: TenantId) -> dict[Topic, int]:
         rows = await self._pool.rows(SERVED_BY_TOPIC, tenant)

@@ -36,8 +36,9 @@ CERTIFICATES: Final = f"""
 """  # noqa: S608 - made of constants
 PAUSE_TOPIC: Final = """
     UPDATE push_certificate SET paused_since = ?, paused_reason = ?
-     WHERE topic = ? AND paused_since IS NULL
+     WHERE topic = ? AND record_id = ? AND paused_since IS NULL
 """
+RECORD_OF_TOPIC: Final = "SELECT record_id FROM push_certificate WHERE topic = ?"
 ADD_PENDING_KEY: Final = """
     INSERT INTO pending_push_key (record_id, tenant, public_key, sealed_key, created_at)
     VALUES (?, ?, ?, ?, ?)
@@ -121,13 +122,17 @@ class SqlitePushCertificates:
 
         return await self._engine.run(work)
 
-    async def pause_topic(self, topic: Topic, reason: str, at: datetime) -> None:
-        """Pause it, unless it is paused already: the first reason and moment stay."""
+    async def pause_topic(
+        self, topic: Topic, reason: str, at: datetime, *, shown: RecordId | None
+    ) -> bool:
+        def work(transaction: Transaction) -> bool:
+            found = transaction.read(RECORD_OF_TOPIC, (topic,)).fetchone()
+            if shown != (None if found is None else found[0]):
+                return False
+            transaction.write(PAUSE_TOPIC, (micros(at), reason, topic, shown))
+            return True
 
-        def work(transaction: Transaction) -> None:
-            transaction.write(PAUSE_TOPIC, (micros(at), reason, topic))
-
-        await self._engine.run(work)
+        return await self._engine.run(work)
 
     async def count_enrollments_by_topic(self, tenant: TenantId) -> dict[Topic, int]:
         rows = await self._readers.run(lambda read: read(SERVED_BY_TOPIC, (tenant,)).fetchall())
