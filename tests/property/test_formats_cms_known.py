@@ -9,7 +9,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from fuzz.pki import Issued, ec_key, issue, openssl_sign, rsa_key, to_indefinite
+from fuzz.pki import Issued, ec_key, issue, openssl_sign, rsa_key, sign_by_hand, to_indefinite
 from ostiary.errors import OstiaryError
 from ostiary.formats.cms import AlgorithmNotAllowed, SignatureDoesNotVerify, read_signed
 from ostiary.formats.cms_known import KnownSigners
@@ -128,4 +128,15 @@ def test_what_was_rewritten_or_holds_its_content_is_not_remembered(form: tuple[s
     known = KnownSigners()
     known.read_parts(messages("rsa", form)[0], allow_sha1=True)
     known.read_parts(to_indefinite(messages("rsa", ())[0]), allow_sha1=True)
+    assert len(known) == 0
+
+
+def test_what_no_device_would_send_is_not_remembered() -> None:
+    """Strangers may send four thousand of those before anybody looks at their certificates."""
+    known = KnownSigners()
+    device = signer("rsa")
+    others = [issue(f"one of a chain {number}", key=rsa_key()).der for number in range(6)]
+    message = sign_by_hand(device, b"", certificates=[device.der, *others])
+    assert len(message) > 4096
+    assert known.read_parts(message, allow_sha1=True).certificates
     assert len(known) == 0

@@ -289,10 +289,17 @@ def _command(word: Word, rest: list[str]) -> dict[str, Any]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise Failed(
             f"{path} cannot be read: {error.strerror}; nothing was queued",
             "Name a file that exists and that you may read.",
             Exit.MISSING,
         ) from None
+    if not content:
+        raise Failed(
+            f"{path} is empty; nothing was queued",
+            "Name the file that holds the property list.",
+            Exit.MALFORMED,
+        )
+    return content

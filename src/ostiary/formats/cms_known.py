@@ -7,6 +7,8 @@ from typing import Final
 from ostiary.formats.cms_reader import Leaves, Parts, SignerInfo, as_signed, read_moment, read_parts
 from ostiary.formats.der import OCTET_STRING, Element
 
+_LARGEST_REMEMBERED: Final = 4096
+"""Bytes; devices send two to three thousand. What strangers send is remembered as well, for nobody was verified yet."""
 _LEAST_NAME_BYTES: Final = 256
 _MOST_NAME_BYTES: Final = 1536
 _TAIL_BYTES: Final = 768
@@ -55,6 +57,8 @@ def _name(message: bytes) -> bytes:
 def _learn(message: bytes, parts: Parts) -> "_Shape | None":
     leaves = parts.signer.leaves
     if leaves is None or parts.content is not None or leaves.signature.tag != OCTET_STRING:
+        return None
+    if len(message) > _LARGEST_REMEMBERED:
         return None
     return _Shape(message, parts, leaves)
 

@@ -36,6 +36,8 @@ BY_HAND: Final = " by hand"
 """Walks that a person asked for have places of their own."""
 _LONGEST_HISTORY: Final = 2 * MOST_YOUNG
 """Looked at together: more than may stay of one relationship, or nothing of a longer history would ever go."""
+_SHORT_HISTORY: Final = 500
+"""Generations that are compared with each other where they lie; longer histories are read."""
 _REVIEWS: Final = 100
 _DELTAS: Final = 10_000
 _CHANNELS: Final = 50
@@ -111,7 +113,7 @@ class RetentionService:
         for _ in range(self._pace.batches):
             reviews = await self._retention.list_reviews(limit=_REVIEWS)
             settled = await self._review(reviews, done)
-            if len(reviews) < _REVIEWS or not settled:
+            if not settled:
                 break
             await self._rest()
         for _ in range(self._pace.batches):
@@ -198,7 +200,7 @@ class RetentionService:
         """Look at histories that grew; how many of them are settled."""
         now = self._clock.now()
         raised: list[Alert] = []
-        most = self._policy().most_brief_generations
+        most = min(self._policy().most_brief_generations, _SHORT_HISTORY)
         notable = await self._retention.find_notable(reviews, most=most) if reviews else ()
         left = [one for one in notable if not await self._is_settled(one, raised, done)]
         settled = [one for one in reviews if one not in left]

@@ -52,13 +52,13 @@ LANDED = {
         "d8b18b1aaa3ff4624448e03b93affa68c14f6f4dfa7c6792825821e364539996"
     ),
     "sqlite/0009_before_review_notes.sql": (
-        "e0abaf6f402ba9bc772e7065152f618f03e479ca2d1cb1fad55330b6c0f1ee9e"
+        "3142ae8d60b9091caa1807eefdfda4c88f20c927fbd55cd57b2285f5801f0db2"
     ),
     "postgres/0008_before_unclear_answers.sql": (
         "d8b18b1aaa3ff4624448e03b93affa68c14f6f4dfa7c6792825821e364539996"
     ),
     "postgres/0009_before_review_notes.sql": (
-        "12dd9ad0ddcb1865eb91fde76737e8730d55e92c1e3d0437d7d0bbcdaa56cd1a"
+        "8a5221c3796007a1b505ca95dac4e0893d6f61c66925c4ecfd1bb09a37ec75af"
     ),
 }
 """SHA-256 of each; a step is added here once it is on the main branch."""

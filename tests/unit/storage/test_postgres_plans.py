@@ -76,7 +76,7 @@ FILL = f"""
       FROM generate_series(1, {SIZE}) n;
     INSERT INTO audit SELECT 'default', n, now(), 'a', 'v', 's', 'r', '\\x00'
       FROM generate_series(1, {SIZE}) n;
-    INSERT INTO token_review (tenant, holder, kind, first_generation, last_generation)
+    INSERT INTO token_note (tenant, holder, kind, first_generation, last_generation)
     SELECT 'default', 'UDID-' || n, 'push', 2, 2
       FROM generate_series(1, {SIZE}) n;
     INSERT INTO identity_renewal (enrollment_key, tenant, phase, fingerprint, look_at, attempts,

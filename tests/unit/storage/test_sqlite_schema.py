@@ -88,6 +88,18 @@ def test_shipped_steps_are_numbered_without_a_gap_and_say_when_they_run() -> Non
     assert all(re.fullmatch(r"\d{4}_(before|after)_[a-z0-9_]+\.sql", name) for name in names)
 
 
+def test_what_was_still_to_be_reviewed_is_after_the_step_too(connection: apsw.Connection) -> None:
+    """0009: notes move to the table where they are appended."""
+    steps = shipped_migrations()
+    migrate(connection, NOON, steps[:8])
+    connection.execute("INSERT INTO token_review VALUES ('t', 'UDID-1', 'unlock', 2, 5)")
+    migrate(connection, NOON, steps)
+    assert connection.execute("SELECT * FROM token_review").fetchall() == []
+    notes = connection.execute("SELECT * FROM token_note").fetchall()
+    assert notes == [(1, "t", "UDID-1", "unlock", 2, 5)]
+    connection.close()
+
+
 def test_every_table_of_ours_is_strict(connection: apsw.Connection) -> None:
     migrate(connection, NOON, shipped_migrations())
     rows = connection.execute(

@@ -1,5 +1,6 @@
 """Opening and closing a database file: private, durable, one process at a time."""
 
+import os
 import stat
 import subprocess
 import sys
@@ -8,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from conformance.storage_twins import show, store, store_as
-from conformance.storage_values import MovedClock, after, device, key
+from conformance.storage_values import NOON, MovedClock, after, device, key
 from database_file import database
-from ostiary.domain.decision import Ask, ByKey
+from ostiary.domain.decision import Ask, ByKey, Change
+from ostiary.domain.token import DEFAULT_TENANT
 from ostiary.ports.storage import StorageFailed
 from ostiary.storage import open_storage
 from ostiary.storage.errors import StoreIsOpen, UnusableDatabaseUrl
@@ -185,3 +187,35 @@ async def test_a_url_that_names_no_engine_of_ours_is_refused_without_repeating_i
     with pytest.raises(UnusableDatabaseUrl) as caught:
         open_storage(url, MovedClock())
     assert "secret" not in str(caught.value)
+
+
+@pytest.fixture
+def odd_path(tmp_path: Path) -> Path:
+    """In a folder whose name is no UTF-8, and holds what means something in an address."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/d\xff ?#%41&"))
+    folder.mkdir()
+    return folder / "ostiary.db"
+
+
+async def test_a_file_may_lie_at_any_path_that_the_system_knows(odd_path: Path) -> None:
+    async with open_sqlite(odd_path, clock=MovedClock()) as opened:
+        await store(opened, rows=(device(1),))
+        names = {name for name in os.listdir(odd_path.parent)}
+        assert "ostiary.db-wal" in names
+    with database(odd_path) as reading:
+        assert reading.execute("SELECT count(*) FROM enrollment").fetchone() == (1,)
+
+
+async def test_a_damaged_text_is_the_databases_fault_and_is_not_shown(path: Path) -> None:
+    async with open_sqlite(path, clock=MovedClock()) as opened:
+        await store(opened, rows=(device(1),))
+        with database(path) as writing:
+            writing.execute("UPDATE enrollment SET device_name = CAST(x'58ff' AS TEXT)")
+        with pytest.raises(StorageFailed) as decided:
+            await opened.enrollments.decide(ASK, lambda _: Change(at=NOON, answer=None))
+        with pytest.raises(StorageFailed) as listed:
+            await opened.reports.list_enrollments(DEFAULT_TENANT, state=None, limit=9, after=None)
+        for error in (decided.value, listed.value):
+            assert "damaged" in str(error)
+            assert error.__cause__ is None
+        await store(opened, rows=(device(2),))

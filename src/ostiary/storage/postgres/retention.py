@@ -82,7 +82,7 @@ SURPLUS: Final = """
 FORGET_ENDED: Final = "DELETE FROM command_closed WHERE number = ANY($1::bigint[])"
 LIST_REVIEWS: Final = """
     SELECT tenant, holder, kind, min(first_generation), max(last_generation), array_agg(number)
-      FROM (SELECT * FROM token_review ORDER BY number LIMIT $1) oldest
+      FROM (SELECT * FROM token_note ORDER BY number LIMIT $1) oldest
      GROUP BY tenant, holder, kind ORDER BY min(number) LIMIT $2
 """  # served by the primary key
 FIND_NOTABLE: Final = """
@@ -101,7 +101,7 @@ FIND_NOTABLE: Final = """
                       AND o.relationship IS NOT DISTINCT FROM n.relationship)
 """  # served by token_generation; the second look is taken at short histories only
 FORGET_NOTES: Final = """
-    DELETE FROM token_review WHERE number = ANY($1::bigint[])
+    DELETE FROM token_note WHERE number = ANY($1::bigint[])
 """  # served by the primary key
 FOLD_TOKENS: Final = """
     WITH gone AS (

@@ -4,6 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import apsw
 
@@ -57,14 +58,20 @@ def create_private(database: Path) -> None:
         database.chmod(0o600)
 
 
-def connect(database: str | Path, flags: int = _NEW_OR_THERE) -> apsw.Connection:
+def address(database: Path) -> str:
+    """A file's place as SQLite takes it, whatever bytes its name is made of."""
+    return f"file:{quote(os.fsencode(database))}"
+
+
+def connect(database: Path | str, flags: int = _NEW_OR_THERE) -> apsw.Connection:
     """A connection for one thread at a time: no lock of SQLite's keeps a second one off.
 
     That goes for its cursors too. One that is let go of before its last row was read uses the connection once more.
+    What is given as text is an `address`, or a name of SQLite's own.
     """
     connection = apsw.Connection(
-        str(database),
-        flags=flags | apsw.SQLITE_OPEN_NOMUTEX,
+        address(database) if isinstance(database, Path) else database,
+        flags=flags | apsw.SQLITE_OPEN_NOMUTEX | apsw.SQLITE_OPEN_URI,
         statementcachesize=_CACHED_STATEMENTS,
     )
     # Else a statement whose plan might suit other values better is planned anew at each call, for as long as ten runs.

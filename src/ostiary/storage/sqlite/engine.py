@@ -16,7 +16,7 @@ from ostiary.ports.storage import StorageBusy, StorageFailed
 from ostiary.ports.trace import Trace, no_trace
 from ostiary.storage.errors import ChangeDoesNotFit
 from ostiary.storage.sqlite.commit_thread import CommitThread
-from ostiary.storage.sqlite.readers import Read
+from ostiary.storage.sqlite.readers import DAMAGED_TEXT, Read
 
 AnswerT = TypeVar("AnswerT")
 
@@ -224,6 +224,9 @@ class Engine:
         except apsw.Error as error:
             self._undo(transaction)
             raise _explained(error) from error
+        except UnicodeDecodeError:
+            self._undo(transaction)
+            raise StorageFailed(DAMAGED_TEXT) from None  # its own words show the text
         except BaseException:
             self._undo(transaction)
             raise

@@ -14,6 +14,7 @@ from ostiary.storage.sqlite.connection import open_reader
 
 AnswerT = TypeVar("AnswerT")
 
+DAMAGED_TEXT: Final = "a text in the database is damaged"
 _READERS: Final = 2
 
 
@@ -48,6 +49,8 @@ class Readers:
             return await loop.run_in_executor(self._threads, self._run, work)
         except apsw.Error as error:
             raise StorageFailed("the database cannot be read") from error
+        except UnicodeDecodeError:
+            raise StorageFailed(DAMAGED_TEXT) from None  # its own words show the text
 
     async def close(self) -> None:
         """Wait for what is being read, and close the connections."""

@@ -73,7 +73,7 @@ FORGET_ENDED: Final = "DELETE FROM command_closed WHERE number = ?"
 LIST_REVIEWS: Final = """
     SELECT tenant, holder, kind, min(first_generation), max(last_generation),
            json_group_array(number)
-      FROM (SELECT * FROM token_review ORDER BY number LIMIT ?1)
+      FROM (SELECT * FROM token_note ORDER BY number LIMIT ?1)
      GROUP BY tenant, holder, kind ORDER BY min(number) LIMIT ?2
 """  # served by the primary key
 FIND_NOTABLE: Final = """
@@ -93,7 +93,7 @@ FIND_NOTABLE: Final = """
                       AND o.digest = n.digest AND o.relationship IS n.relationship)
 """  # served by token_generation; the second look is taken at short histories only
 FORGET_NOTE: Final = """
-    DELETE FROM token_review
+    DELETE FROM token_note
      WHERE number = ? AND tenant = ? AND holder = ? AND kind = ? AND last_generation <= ?
 """  # served by the primary key; once the table is empty its numbers begin anew, hence the rest
 

@@ -7,12 +7,17 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 import apsw
 
 from ostiary.storage.errors import DatabaseMissing, StoreIsOpen
-from ostiary.storage.sqlite.connection import StoreLock, connect, create_private, open_reader
+from ostiary.storage.sqlite.connection import (
+    StoreLock,
+    address,
+    connect,
+    create_private,
+    open_reader,
+)
 from ostiary.storage.sqlite.moved import read_mark, remove_mark, set_aside
 from ostiary.storage.sqlite.schema import APPLIED_MIGRATIONS, migrate, shipped_migrations
 from ostiary.storage.transfer.errors import ContentsDiffer, TargetNotEmpty, TransferFailed
@@ -203,9 +208,7 @@ def _open_as_it_is(path: Path) -> apsw.Connection:
     if _holds_anything(path.with_name(f"{path.name}-wal")):
         return open_reader(path)
     # Nobody writes while the lock is ours.
-    return connect(
-        f"file:{quote(str(path))}?immutable=1", apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-    )
+    return connect(f"{address(path)}?immutable=1", apsw.SQLITE_OPEN_READONLY)
 
 
 def _demand_database(path: Path) -> None:
