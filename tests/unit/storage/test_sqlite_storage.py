@@ -200,8 +200,8 @@ def odd_path(tmp_path: Path) -> Path:
 async def test_a_file_may_lie_at_any_path_that_the_system_knows(odd_path: Path) -> None:
     async with open_sqlite(odd_path, clock=MovedClock()) as opened:
         await store(opened, rows=(device(1),))
-        names = {name for name in os.listdir(odd_path.parent)}
-        assert "ostiary.db-wal" in names
+        files = {file.name for file in odd_path.parent.iterdir()}
+        assert "ostiary.db-wal" in files
     with database(odd_path) as reading:
         assert reading.execute("SELECT count(*) FROM enrollment").fetchone() == (1,)
 
