@@ -22,7 +22,7 @@ PUT_OFF: Final = """
 """  # served by the primary key
 RECORDS: Final = with_columns("""
     SELECT $token FROM token t
-     WHERE t.tenant = ? AND t.holder = ? AND t.kind = +?
+     WHERE t.tenant = ? AND t.holder = ? AND t.kind = ?
      ORDER BY t.generation DESC LIMIT ?
 """)  # served by token_generation
 

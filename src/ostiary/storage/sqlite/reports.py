@@ -120,9 +120,9 @@ TOKEN_HISTORY: Final = with_columns("""
 NEWEST_TOKENS: Final = with_columns("""
     SELECT $public_token
       FROM json_each(?3) h CROSS JOIN token t
-     WHERE t.tenant = ?1 AND t.holder = h.value AND t.kind = +?2
+     WHERE t.tenant = ?1 AND t.holder = h.value AND t.kind = ?2
        AND t.generation = (SELECT max(n.generation) FROM token n
-                            WHERE n.tenant = ?1 AND n.holder = h.value AND n.kind = +?2)
+                            WHERE n.tenant = ?1 AND n.holder = h.value AND n.kind = ?2)
 """)  # served by token_generation
 COUNT_AUDITED: Final = """
     SELECT count(*) FROM audit

@@ -49,7 +49,7 @@ READ_HISTORIES: Final = f"""
 """  # noqa: S608 - made of constants; served by token_generation
 READ_HISTORY: Final = f"""
     SELECT {_GENERATION} FROM token t LEFT JOIN enrollment e ON e.key = t.relationship
-     WHERE t.tenant = ? AND t.holder = ? AND t.kind = +?
+     WHERE t.tenant = ? AND t.holder = ? AND t.kind = ?
      ORDER BY t.generation DESC LIMIT ?
 """  # noqa: S608 - made of constants; served by token_generation
 FORGET_GENERATION: Final = """
@@ -83,12 +83,12 @@ FIND_NOTABLE: Final = """
             FROM json_each(?1))
     SELECT r.place FROM r
      WHERE EXISTS (SELECT 1 FROM token t
-                    WHERE t.tenant = r.tenant AND t.holder = r.holder AND t.kind = +r.kind
+                    WHERE t.tenant = r.tenant AND t.holder = r.holder AND t.kind = r.kind
                     ORDER BY t.generation LIMIT 1 OFFSET ?2)
         OR EXISTS (SELECT 1 FROM token n CROSS JOIN token o
-                    WHERE n.tenant = r.tenant AND n.holder = r.holder AND n.kind = +r.kind
+                    WHERE n.tenant = r.tenant AND n.holder = r.holder AND n.kind = r.kind
                       AND n.generation BETWEEN r.first AND r.last
-                      AND o.tenant = r.tenant AND o.holder = r.holder AND o.kind = +r.kind
+                      AND o.tenant = r.tenant AND o.holder = r.holder AND o.kind = r.kind
                       AND o.generation < n.generation AND o.state = 'superseded'
                       AND o.digest = n.digest AND o.relationship IS n.relationship)
 """  # served by token_generation; the second look is taken at short histories only

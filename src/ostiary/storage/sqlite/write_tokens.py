@@ -15,12 +15,10 @@ ADD_RECORD: Final = """
                        proven_by, disclosed_at, value)
     VALUES (?1, ?2, ?3, ?4,
             (SELECT coalesce(max(generation), 0) + 1 FROM token
-              WHERE tenant = ?2 AND holder = ?3 AND kind = +?4),
+              WHERE tenant = ?2 AND holder = ?3 AND kind = ?4),
             ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
     ON CONFLICT (id) DO NOTHING
 """  # served by token_generation
-# The plus: SQLite compares a bare parameter with the condition of the partial index token_identity, and then plans the
-# statement anew at each call, which takes three times as long as running it.
 STEP_RECORD: Final = "UPDATE token SET state = ?, cause = ?, changed_at = ? WHERE id = ?"
 SUPERSEDE_OLDER: Final = """
     UPDATE token SET state = 'superseded', cause = ?, changed_at = ?
