@@ -1,7 +1,10 @@
 """Every storage that decisions may stand on, and the two databases, for what has no twin in memory."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,44 +14,33 @@ from ostiary.storage.memory.storage import MemoryStorage
 from ostiary.storage.postgres.storage import open_postgres
 from ostiary.storage.sqlite.storage import open_sqlite
 
+Opener = Callable[[], AbstractAsyncContextManager[Any]]
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a storage of each kind is to be."""
+
+def opener(request: pytest.FixtureRequest) -> Opener:
+    """What opens a storage of the kind that the fixture is asked for; it is empty."""
+    if request.param == "memory":
+        return lambda: nullcontext(MemoryStorage())
     if request.param == "postgres":
-        return str(request.getfixturevalue("postgres_url"))
-    return f"{request.param}:{tmp_path}/ostiary.db"
+        return partial(open_postgres, request.getfixturevalue("postgres_url"), clock=MovedClock())
+    path: Path = request.getfixturevalue("tmp_path")
+    return partial(open_sqlite, path / "ostiary.db", clock=MovedClock())
+
+
+# What an asynchronous fixture needs of others has to be asked for before the loop runs.
+open_storage = pytest.fixture(opener, params=["memory", "sqlite", "postgres"], name="open_storage")
+open_database = pytest.fixture(opener, params=["sqlite", "postgres"], name="open_database")
 
 
 @pytest.fixture
-async def storage(storage_url: str) -> AsyncIterator[AnyStorage]:
+async def storage(open_storage: Opener) -> AsyncIterator[AnyStorage]:
     """An empty storage of each kind."""
-    engine, _, path = storage_url.partition(":")
-    if engine == "memory":
-        yield MemoryStorage()
-    elif engine == "sqlite":
-        async with open_sqlite(Path(path), clock=MovedClock()) as opened:
-            yield opened
-    else:
-        async with open_postgres(storage_url, clock=MovedClock()) as opened:
-            yield opened
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a database of each engine is to be."""
-    if request.param == "postgres":
-        return str(request.getfixturevalue("postgres_url"))
-    return f"sqlite:///{tmp_path}/ostiary.db"
+    async with open_storage() as opened:
+        yield opened
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
+async def database(open_database: Opener) -> AsyncIterator[Database]:
     """An empty database of each engine."""
-    scheme, _, path = database_url.partition("///")
-    if scheme == "sqlite:":
-        async with open_sqlite(Path(path), clock=MovedClock()) as opened:
-            yield opened
-    else:
-        async with open_postgres(database_url, clock=MovedClock()) as opened:
-            yield opened
+    async with open_database() as opened:
+        yield opened

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conformance.storage_twins import AnyStorage, store_as, visible_state
+from conformance.storage_twins import Database, store_as, visible_state
 from conformance.storage_values import after, device, key, record, record_id, user
 from ostiary.domain.decision import Ask, ByKey, CancelCommands, Change, DisableUsers
 from ostiary.domain.enrollment import Enrollment, Standing, State
@@ -111,14 +111,13 @@ async def assert_counts_are_true(storage: Any) -> None:
     assert counts.tokens == Counter((one.kind.value, one.state.value) for one in records)
 
 
-@pytest.mark.parametrize("storage_url", ["sqlite", "postgres"], indirect=True)
 @pytest.mark.parametrize("seed", range(3))
 async def test_kept_counts_are_what_counting_gives(
-    storage: AnyStorage, seed: int, long_form: bool
+    database: Database, seed: int, long_form: bool
 ) -> None:
-    life = Life(storage, seed)
+    life = Life(database, seed)
     for number in range(1_500 if long_form else 120):
         await life.step()
         if number % 10 == 0:
-            await assert_counts_are_true(storage)
-    await assert_counts_are_true(storage)
+            await assert_counts_are_true(database)
+    await assert_counts_are_true(database)

@@ -252,3 +252,15 @@ async def test_a_person_who_asks_for_everything_comes_to_an_end_however_long_the
         rounds.append((await service.sweep_by_hand(anew=False)).is_done)
     assert len(rounds) == 4
     assert not (await service.sweep_by_hand(anew=True)).is_done
+
+
+async def test_a_device_that_floods_keeps_no_other_history_from_being_looked_at(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its notes fill page after page of what is looked through; one round goes on until nothing is left. (0016)"""
+    monkeypatch.setattr("ostiary.storage.sqlite.retention._NOTES_AT_ONCE", 10)
+    first, second = [await house.enrolled(IPHONE, udid=f"DEVICE-{n}") for n in (1, 2)]
+    await flood(first, 40, seconds=1)
+    await flood(second, 1, seconds=1)
+    await forgetful(house).tend()
+    assert await house.storage.retention.list_reviews(limit=9) == ()

@@ -36,6 +36,14 @@ def stored(house: House, uuid: str, payload: bytes) -> None:
         connection.execute("UPDATE command SET payload = ? WHERE uuid = ?", (payload, uuid))
 
 
+async def revealed(house: House, key: str) -> Device:
+    """A Mac whose recovery key somebody was shown, so that another is due soon."""
+    mac = await house.enrolled(MAC)
+    await escrowed(house, mac, await certificate_of(house, mac), key)
+    await house.reveals.reveal(EnrollmentId(mac.id), DISK, OPERATOR, reason="ticket 4711")
+    return mac
+
+
 def lose(house: House, device: Device, kind: TokenKind, *, newest: bool) -> None:
     order = "DESC" if newest else "ASC"
     with database(house.path) as connection:
@@ -73,9 +81,7 @@ async def test_a_rotation_that_was_due_is_not_tried_for_ever_with_a_key_that_can
     house: House,
 ) -> None:
     """4.3 row 10: each try would end the same way."""
-    mac = await house.enrolled(MAC)
-    await escrowed(house, mac, await certificate_of(house, mac), "AAAA\x01-BBBB")
-    await house.reveals.reveal(EnrollmentId(mac.id), DISK, OPERATOR, reason="ticket 4711")
+    mac = await revealed(house, "AAAA\x01-BBBB")
     for _ in range(5):
         house.clock.advance(days=3)
         await house.escrow_watch.tend()
@@ -156,9 +162,7 @@ async def test_a_command_of_ours_that_has_no_standard_form_ends_if_nothing_is_le
     house: House,
 ) -> None:
     """A rotation that was due has a name that is derived, and is sealed."""
-    mac = await house.enrolled(MAC)
-    await escrowed(house, mac, await certificate_of(house, mac), "AAAA-BBBB")
-    await house.reveals.reveal(EnrollmentId(mac.id), DISK, OPERATOR, reason="ticket 4711")
+    mac = await revealed(house, "AAAA-BBBB")
     house.clock.advance(days=3)
     await house.escrow_watch.tend()
     with database(house.path) as connection:
